@@ -1,0 +1,51 @@
+#include "backend/cpu/cpu_ops.h"
+
+#include <cblas.h>
+#include <omp.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "base/error.h"
+#include "tensor/memory_plan.h"
+
+extern "C" char* openblas_get_config();
+
+namespace polar::cpu {
+
+CpuOps::CpuOps(int threads) : threads_(threads > 0 ? threads : omp_get_max_threads()) {
+  omp_set_num_threads(threads_);
+  openblas_set_num_threads(1);  // our own loops split the work: two pools would fight for the cores
+}
+
+std::string CpuOps::device_name() const {
+  std::string blas = openblas_get_config();
+  const size_t space = blas.find(' ', blas.find(' ') + 1);
+  return fmt::format("cpu: {} thread{}, {}", threads_, threads_ == 1 ? "" : "s", blas.substr(0, space));
+}
+
+void* CpuOps::allocate(size_t bytes) {
+  const size_t rounded =
+      (bytes + MemoryPlan::kAlignment - 1) / MemoryPlan::kAlignment * MemoryPlan::kAlignment;
+  void* memory = std::aligned_alloc(MemoryPlan::kAlignment, rounded == 0 ? MemoryPlan::kAlignment : rounded);
+  if (memory == nullptr)
+    fail(
+        "cannot allocate {} of memory: use a smaller batch.micro_sequences or train.recompute: layer; "
+        "`polartrain plan CONFIG` shows what needs how much",
+        format_bytes(bytes));
+  return memory;
+}
+
+void CpuOps::release(void* memory) noexcept {
+  std::free(memory);
+}
+
+void CpuOps::upload(const Tensor& to, const void* from) {
+  std::memcpy(to.data, from, to.bytes());
+}
+
+void CpuOps::download(void* to, const Tensor& from) {
+  std::memcpy(to, from.data, from.bytes());
+}
+
+}  // namespace polar::cpu

@@ -1,0 +1,90 @@
+// A whole experiment as its YAML file says it (design, section 12), checked and with every default filled in.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/config.h"
+#include "model/config.h"
+#include "optim/config.h"
+
+namespace polar {
+
+struct RunConfig {
+  std::string name = "run";
+  std::string dir;  // default: runs/<name>
+  uint64_t seed = 1337;
+  std::string device = "auto";  // auto | cpu | cuda
+  int64_t threads = 0;          // CPU threads; 0: OMP_NUM_THREADS, else all cores
+};
+
+struct BatchConfig {
+  int64_t global_tokens = 0;    // tokens of one optimizer step over all ranks
+  int64_t micro_sequences = 0;  // sequences of one forward/backward on one rank; 0: the whole global batch
+};
+
+struct TrainConfig {
+  int64_t max_steps = 0;
+  Recompute recompute = Recompute::none;
+  std::string
+      init_from;  // an HF directory or checkpoint whose weights start the run (not its optimizer state)
+};
+
+struct GuardConfig {
+  bool enabled = true;
+  double deviations = 6.0;
+  int64_t window = 128;
+  int64_t minimum = 32;
+  int64_t max_consecutive_skips = 10;
+};
+
+struct EvaluationConfig {
+  int64_t every_steps = 0;  // 0: only at the end
+  int64_t sequences = 0;    // 0: the whole split
+};
+
+struct CheckpointConfig {
+  int64_t every_steps = 0;  // 0: only at the end and on a signal
+  int64_t keep_last = 3;    // 0: all
+  int64_t keep_every = 0;   // additionally every step divisible by this; 0: none
+  bool keep_best = false;   // additionally the one with the lowest validation loss
+  bool background = true;
+};
+
+struct LogConfig {
+  int64_t every_steps = 10;
+  bool tensorboard = true;
+};
+
+struct PrecisionConfig {
+  std::string compute = "fp32";  // the CPU computes in fp32; bf16 needs CUDA
+  std::string master = "fp32";
+  std::string gradients = "fp32";
+};
+
+struct Experiment {
+  RunConfig run;
+  ModelConfig model;
+  DataConfig data;
+  BatchConfig batch;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  PrecisionConfig precision;
+  TrainConfig train;
+  GuardConfig guard;
+  EvaluationConfig evaluation;
+  CheckpointConfig checkpoint;
+  LogConfig log;
+};
+
+// Reads `file`, its includes and the overrides ("train.max_steps=20", "optimizer.groups.0.lr=1e-3").
+// Throws Error (exit code 2) that names file, line, what was found, what was expected and the nearest valid
+// key.
+Experiment load_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides);
+
+// The resolved configuration: every key with its value; loading it gives the same experiment.
+std::string to_yaml(const Experiment& experiment);
+
+}  // namespace polar

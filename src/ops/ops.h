@@ -1,0 +1,269 @@
+// The one interface to a device: every operation that the model, the optimizers and the trainer need. They
+// are written once against it; backends (src/backend) implement it. Nothing above src/backend names a
+// backend.
+//
+// Conventions
+//  * Shapes in the comments use B batch, T time, N = B*T rows, C width, I MLP width, Hq/Hkv heads, D head
+//  width,
+//    V vocabulary. Everything is row-major; a MatrixView may have a row stride, a Tensor is contiguous.
+//  * "=" writes the output, "+=" accumulates into it. Outputs do not overlap inputs unless the comment says
+//  so.
+//  * dtypes: all floating tensors of a call share one dtype unless said otherwise. The CPU backend computes
+//  in
+//    f32, and in f64 for tests. Reductions accumulate in f32 or better, in an order that depends on the
+//    shapes alone: never on the number of threads. Same inputs, same bits.
+//  * Operations are queued; results are on the host only after `download` or `synchronize`. Scalars that one
+//    operation makes and another uses therefore stay in device memory (one-element f64 tensors).
+//  * No operation allocates memory. Scratch space comes from the caller: `*_workspace` says how many bytes.
+//  * A violated contract (shape or dtype) is an Error: a defect of the caller, never of the user's input.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tensor/tensor.h"
+
+namespace polar {
+
+enum class Transpose : uint8_t { no, yes };
+
+// RMSNorm of rows, fused with the residual addition before it.
+struct RmsNormForward {
+  MatrixView input;     // (N, C)
+  MatrixView residual;  // (N, C), optional (data == nullptr): added to the input first
+  MatrixView sum;       // (N, C) = input + residual; required with residual, may be the same memory as either
+  Tensor weight;        // (C)
+  double eps = 1e-6;
+  MatrixView output;  // (N, C) = x * rstd * weight, x = input (+ residual)
+  Tensor rstd;        // (N) = 1 / sqrt(mean(x^2) + eps), f32 (f64 for f64)
+};
+struct RmsNormBackward {
+  MatrixView doutput;  // (N, C)
+  MatrixView input;    // (N, C): x of the forward pass (the sum)
+  Tensor weight;       // (C)
+  Tensor rstd;         // (N)
+  MatrixView dinput;  // (N, C) += : the gradient that flows past the norm along the residual is already there
+  Tensor dweight;     // (C) +=
+  Tensor workspace;   // rms_norm_backward_workspace(N, C) bytes
+};
+
+// Per-head RMSNorm (optional) and rotary embedding, HF half-split layout: for j < D/2
+//   y[j] = x[j] cos - x[j + D/2] sin,  y[j + D/2] = x[j + D/2] cos + x[j] sin.
+struct QkNormRope {
+  int64_t time = 0;            // row r has position first_position + r % time
+  int64_t first_position = 0;  // > 0 while decoding with a cache
+  int64_t heads = 0, head_dim = 0;
+  double eps = 1e-6;
+  Tensor rope_table;  // (positions, D): cos for j < D/2, then sin
+};
+struct QkNormRopeForward : QkNormRope {
+  MatrixView input;   // (N, heads*D)
+  Tensor weight;      // (D), empty: no norm (Qwen2)
+  MatrixView output;  // (N, heads*D) = ; may be the input itself
+};
+struct QkNormRopeBackward : QkNormRope {
+  MatrixView input;      // (N, heads*D): the forward input; unused without a norm
+  Tensor weight;         // (D) or empty
+  MatrixView dgradient;  // (N, heads*D): on entry d/doutput, on exit d/dinput (in place)
+  Tensor dweight;        // (D) += ; empty without a norm
+  Tensor workspace;      // qk_norm_rope_backward_workspace(N, heads, D) bytes
+};
+
+// softmax(scale q k^T + mask) v. Query i of a sequence sits at position key_time - query_time + i and sees
+// the keys j with j <= i, j > i - window (window > 0), j >= document_starts[i].
+struct AttentionShape {
+  int64_t batch = 1, query_time = 1, key_time = 1;  // equal except while decoding with a cache
+  int64_t heads_q = 1, heads_kv = 1, head_dim = 1;  // heads_q is a multiple of heads_kv
+  int64_t window = 0;                               // 0: no window
+  double scale = 1.0;                               // 1/sqrt(D)
+};
+struct AttentionForward {
+  AttentionShape shape;
+  MatrixView q;            // (B*query_time, Hq*D)
+  MatrixView k, v;         // (B*key_time, Hkv*D)
+  Tensor document_starts;  // i32 (B, query_time): first position of the query's document; empty: no documents
+  MatrixView output;       // (B*query_time, Hq*D) =
+  Tensor lse;              // (B, Hq, query_time) = log sum exp of the scaled, masked scores; may be empty
+  Tensor workspace;        // attention_workspace(shape) bytes
+};
+struct AttentionBackward {
+  AttentionShape shape;
+  MatrixView q, k, v;
+  Tensor document_starts;
+  MatrixView output, doutput;
+  Tensor lse;
+  MatrixView dq, dk, dv;  // =
+  Tensor workspace;       // attention_workspace(shape) bytes
+};
+
+// Cross-entropy of hidden * head^T against targets, fused with its backward pass and done in chunks of rows:
+// the (N, V) logits never exist whole. With soft-cap c > 0 the logits are c * tanh(x / c). Objective per row:
+// loss + z_loss * lse^2; rows with target == ignore_index give 0 and no gradient.
+struct CrossEntropy {
+  MatrixView hidden;  // (N, C)
+  Tensor head;        // (V, C)
+  Tensor targets;     // i32 (N)
+  int32_t ignore_index = -1;
+  double z_loss = 0.0;
+  double softcap = 0.0;
+  double gradient_scale = 1.0;  // d(total)/d(row objective), e.g. 1 / valid tokens of the global batch
+  Tensor losses;                // (N) = cross-entropy in nats, without the z term
+  Tensor lse;                   // (N) = log sum exp of the (capped) logits; optional
+  MatrixView dhidden;           // (N, C) = ; data == nullptr: forward only
+  Tensor dhead;                 // (V, C) += ; empty in forward only
+  Tensor workspace;             // cross_entropy_workspace(N, C, V) bytes
+};
+
+// What one optimizer step has to know, computed on the device so that nothing waits for the host: a f64
+// tensor with these elements. `step_control` writes it, optimizers read it.
+enum ControlIndex : int {
+  kControlApply = 0,         // 1: do the step; 0: skip it (nothing changes)
+  kControlGradientScale,     // what gradients are multiplied with (clipping), 1 if not clipped
+  kControlAppliedSteps,      // steps applied, this one included: Adam's t
+  kControlLoss,              // mean loss of the global batch
+  kControlGradientNorm,      // global norm before clipping
+  kControlConsecutiveSkips,  // skipped steps in a row, this one included
+  kControlTotalSkips,
+  kControlSize
+};
+struct StepControl {
+  Tensor loss_sum;            // f64 (1): sum of the losses of all valid tokens
+  Tensor gradient_squares;    // f64 (1): sum of squares of all gradients
+  double valid_tokens = 1.0;  // the loss is loss_sum / valid_tokens
+  double clip_norm = 0.0;     // 0: no clipping; scale = min(1, clip_norm / (norm + 1e-6)) as torch does
+  bool guard = true;          // skip steps with a non-finite or spiking loss or gradient norm
+  double guard_deviations =
+      6.0;                     // spike: value > mean + k * max(std, 1e-3 |mean|) of the window; only once the
+  int64_t guard_window = 128;  // window holds guard_minimum values. Skipped steps do not enter the window.
+  int64_t guard_minimum = 32;
+  Tensor window;   // f64 (2 + 2 * guard_window): count of values ever entered, reserved, losses, gradient
+                   // norms (rings)
+  Tensor control;  // f64 (kControlSize): read and written
+};
+
+struct AdamW {
+  Tensor parameter, gradient, m, v;  // flat, same count; parameter and state are written
+  double lr = 0, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0;  // decoupled: p -= lr * wd * p
+  Tensor control;
+};
+
+// Exponent-weighted gradient of one matrix, scaled by the control's gradient scale:
+//   buffer = beta * buffer + gain * gradient;   out = nesterov ? beta * buffer + gain * gradient : buffer
+// (`gain` is 1 - beta for an EMA, 1 for heavy ball.) `out` may be empty. A skipped step leaves buffer and out
+// alone.
+struct MomentumUpdate {
+  Tensor gradient, buffer, out;
+  double beta = 0.95, gain = 0.05;
+  bool nesterov = false;
+  Tensor control;
+};
+
+// parameter = (1 - lr * weight_decay) * parameter - lr * multiplier * power(|scale|, exponent) * direction
+struct MatrixUpdate {
+  Tensor parameter, direction;
+  Tensor scale;  // f64 (1) on the device (the nuclear norm <M, U>), or empty for 1
+  double exponent = 1.0;
+  double lr = 0, multiplier = 1.0, weight_decay = 0;
+  Tensor control;
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  // --- device and memory
+  // -------------------------------------------------------------------------------------
+  virtual std::string device_name() const = 0;  // "cpu: 2 threads, AVX-512, OpenBLAS 0.3.21"
+  virtual bool host_memory() const = 0;         // device memory can be read by the host directly
+  virtual void* allocate(size_t bytes) = 0;     // aligned to MemoryPlan::kAlignment; Error naming the need
+  virtual void release(void* memory) noexcept = 0;
+  virtual void upload(const Tensor& to, const void* from) = 0;
+  virtual void download(void* to, const Tensor& from) = 0;
+  virtual void synchronize() = 0;
+
+  // --- flat operations
+  // ---------------------------------------------------------------------------------------
+  virtual void fill(const Tensor& x, double value) = 0;         // also i32
+  virtual void copy(const Tensor& from, const Tensor& to) = 0;  // same dtype and count
+  virtual void cast(const Tensor& from, const Tensor& to) = 0;  // f32 <-> f64 (<-> bf16 on CUDA)
+  virtual void scale(const Tensor& x, double factor) = 0;       // x *= factor
+  virtual void axpby(double a, const Tensor& x, double b, const Tensor& y) = 0;  // y = a x + b y
+  // out: f64 (1). += when accumulate, else =. Fixed order: chunks of a fixed size, then the chunks in turn.
+  virtual void sum(const Tensor& x, const Tensor& out, bool accumulate) = 0;
+  virtual void sum_squares(const Tensor& x, const Tensor& out, bool accumulate) = 0;
+  virtual void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate) = 0;
+
+  // --- model
+  // ------------------------------------------------------------------------------------------------- c =
+  // alpha op(a) op(b) + beta c
+  virtual void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
+                    const MatrixView& b, double beta, const MatrixView& c) = 0;
+  virtual void add_bias(const MatrixView& y, const Tensor& bias) = 0;         // y (N, C) += bias (C)
+  virtual void bias_backward(const MatrixView& dy, const Tensor& dbias) = 0;  // dbias (C) += column sums
+  virtual void embedding_forward(const Tensor& ids, const Tensor& table,
+                                 const MatrixView& out) = 0;  // (N) -> (N, C)
+  // dtable (V, C) += ; rows of equal id are added in the order of their position. ids in [0, V).
+  virtual void embedding_backward(const Tensor& ids, const MatrixView& dout, const Tensor& dtable,
+                                  const Tensor& workspace) = 0;
+  virtual size_t embedding_backward_workspace(int64_t rows) const = 0;
+  virtual void rms_norm_forward(const RmsNormForward& args) = 0;
+  virtual void rms_norm_backward(const RmsNormBackward& args) = 0;
+  virtual size_t rms_norm_backward_workspace(int64_t rows, int64_t cols, DType dtype) const = 0;
+  virtual void qk_norm_rope_forward(const QkNormRopeForward& args) = 0;
+  virtual void qk_norm_rope_backward(const QkNormRopeBackward& args) = 0;
+  virtual size_t qk_norm_rope_backward_workspace(int64_t rows, int64_t heads, int64_t head_dim,
+                                                 DType dtype) const = 0;
+  virtual void attention_forward(const AttentionForward& args) = 0;
+  virtual void attention_backward(const AttentionBackward& args) = 0;
+  virtual size_t attention_workspace(const AttentionShape& shape, DType dtype) const = 0;
+  // gate_up (N, 2I) = [gate | up]; out (N, I) = silu(gate) * up
+  virtual void swiglu_forward(const MatrixView& gate_up, const MatrixView& out) = 0;
+  // dgate_up = ; may be the same memory as gate_up
+  virtual void swiglu_backward(const MatrixView& dout, const MatrixView& gate_up,
+                               const MatrixView& dgate_up) = 0;
+  virtual void cross_entropy(const CrossEntropy& args) = 0;
+  virtual size_t cross_entropy_workspace(int64_t rows, int64_t cols, int64_t vocabulary,
+                                         DType dtype) const = 0;
+
+  // --- optimizers
+  // --------------------------------------------------------------------------------------------
+  virtual void step_control(const StepControl& args) = 0;
+  virtual void adamw(const AdamW& args) = 0;
+  virtual void momentum_update(const MomentumUpdate& args) = 0;
+  virtual void matrix_update(const MatrixUpdate& args) = 0;
+
+  // --- polar: batches of equally shaped matrices, x (batch, m, n), s = min(m, n)
+  // ------------------------------- factor[i] = 1 / (safety * ||x_i||_F + eps); x_i *= factor[i]. A zero
+  // matrix stays zero.
+  virtual void polar_normalize(const Tensor& x, double safety, double eps) = 0;
+  // a (batch, s, s) = x x^T if m <= n, else x^T x: symmetric, half the work of a GEMM, both triangles
+  // written.
+  virtual void polar_gram(const Tensor& x, const Tensor& a) = 0;
+  // b (batch, s, s) = c1 a + c2 a^2 for symmetric a: half the work, both triangles written.
+  virtual void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b) = 0;
+  // y = c0 x + b x if m <= n, else c0 x + x b
+  virtual void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) = 0;
+  // out: f64 (batch) = <x_i, y_i>
+  virtual void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) = 0;
+  // u = the exact orthogonal factor of x (from the SVD; singular values below s * eps * largest give 0). x is
+  // kept.
+  virtual void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) = 0;
+  virtual size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const = 0;
+};
+
+struct DeviceOptions {
+  std::string device = "auto";  // "auto", "cpu", "cuda"
+  int threads = 0;  // CPU threads; 0: OMP_NUM_THREADS, else all physical cores this process may use
+};
+
+// Makes the backend. Errors (exit code 2): an unknown device, or one that this binary or machine does not
+// have; the message says which are there.
+std::unique_ptr<Ops> make_ops(const DeviceOptions& options);
+// Backends compiled into this binary, e.g. {"cpu", "cuda"}, and what `--version` says of each.
+std::string describe_backends();
+
+}  // namespace polar

@@ -1,0 +1,25 @@
+// The subcommands of `polartrain`: each add_* declares its options on the application and sets `action` to
+// what shall run when it was chosen. An action returns the exit code, or throws (see main.cpp).
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "base/error.h"
+
+namespace polar {
+
+using Action = std::function<ExitCode()>;
+
+void add_train(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
+void add_generate(CLI::App& app, Action& action);
+void add_tokenizer(CLI::App& app, Action& action);
+void add_data(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
+void add_import(CLI::App& app, Action& action);
+void add_plan(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
+
+}  // namespace polar

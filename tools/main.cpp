@@ -1,0 +1,57 @@
+// polartrain: parses the command line, runs the chosen subcommand, turns errors into messages and exit codes.
+#include <exception>
+
+#include "base/log.h"
+#include "command.h"
+#include "ops/ops.h"
+
+namespace {
+
+constexpr const char* kFooter =
+    "Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 stopped by a signal after saving,\n"
+    "4 stopped by the loss guard.\n\n"
+    "Example: polartrain train configs/demo.yaml train.max_steps=20";
+
+int run(int argc, char** argv) {
+  CLI::App app("PolarTrain: pre-trains small Qwen-style language models with PolarGrad, Muon and AdamW.",
+               "polartrain");
+  app.footer(kFooter);
+  app.require_subcommand(1);
+  app.set_version_flag("--version", [] {
+    return fmt::format("polartrain {} ({})\n{}", POLAR_VERSION, POLAR_COMMIT, polar::describe_backends());
+  });
+  polar::Action action;
+  polar::add_train(app, action);
+  polar::add_eval(app, action);
+  polar::add_generate(app, action);
+  polar::add_tokenizer(app, action);
+  polar::add_data(app, action);
+  polar::add_export(app, action);
+  polar::add_import(app, action);
+  polar::add_plan(app, action);
+  polar::add_report(app, action);
+  polar::add_bench(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : static_cast<int>(polar::ExitCode::bad_usage);
+  }
+  return static_cast<int>(action());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const polar::Error& e) {
+    polar::log::finish_progress();
+    polar::log::error("{}", e.what());
+    return static_cast<int>(e.code());
+  } catch (const std::bad_alloc&) {
+    polar::log::error("out of memory; `polartrain plan CONFIG` shows what a run needs");
+  } catch (const std::exception& e) {
+    polar::log::error("{}", e.what());
+  }
+  return static_cast<int>(polar::ExitCode::failed);
+}
