@@ -77,7 +77,8 @@ ModelParameters make_parameters(const ModelConfig& config) {
 
 double flops_per_token(const ModelConfig& config, int64_t sequence_length) {
   double multiplied = static_cast<double>(config.vocab_size * config.hidden_size);
-  for (const Parameter& p : make_registry(config).parameters())
+  const ParameterRegistry registry = make_registry(config);
+  for (const Parameter& p : registry.parameters())
     if (p.role == Role::matrix) multiplied += static_cast<double>(p.count());
   const double attention = static_cast<double>(config.num_hidden_layers * config.num_attention_heads *
                                                head_dim(config) * sequence_length);

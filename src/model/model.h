@@ -1,0 +1,120 @@
+// The decoder-only transformer (Qwen2/2.5, Qwen3): forward, loss and hand-derived backward over Ops, with
+// every buffer from the memory plan. Structure of a layer (pre-norm; x is the residual stream):
+//   x_mid = x + o_proj(attention(rope(qk_norm(qkv_proj(norm(x))))))      x_next = x_mid +
+//   down(swiglu(gate_up(norm(x_mid))))
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/registry.h"
+#include "ops/ops.h"
+#include "tensor/memory_plan.h"
+
+namespace polar {
+
+// How a model is going to be used: decides which buffers it plans.
+struct ModelUse {
+  int64_t micro_sequences = 1;  // B at most
+  int64_t time = 1;             // T at most
+  DType dtype = DType::f32;
+  bool training = true;  // false: forward only, no gradients, activations shared between layers
+  Recompute recompute = Recompute::none;
+};
+
+// One micro-batch in device memory. batch <= micro_sequences, time <= ModelUse::time.
+struct ModelBatch {
+  int64_t batch = 0, time = 0;
+  Tensor ids;              // i32 (batch * time)
+  Tensor targets;          // i32 (batch * time), -1 is ignored
+  Tensor document_starts;  // i32 (batch, time), or empty: documents are not masked
+};
+
+class Model {
+ public:
+  Model(const ModelConfig& config, const ModelUse& use);
+
+  const ModelConfig& config() const { return config_; }
+  const ParameterRegistry& registry() const { return parameters_.registry; }
+
+  // Adds every buffer to the plan (categories parameters, gradients, activations, workspace).
+  void plan(MemoryPlan& plan, const Ops& ops);
+  // Takes the memory of the plan; writes the constants (rotary table). `ops` and the arena's memory must
+  // outlive it.
+  void bind(Ops& ops, const Arena& arena);
+
+  // Flat buffers with the registry's layout.
+  const Tensor& parameters() const { return parameter_values_; }
+  const Tensor& gradients() const { return gradient_values_; }
+  Tensor parameter(int index) const { return registry().view(parameter_values_, index); }
+  Tensor gradient(int index) const { return registry().view(gradient_values_, index); }
+
+  // Matrices and embeddings normal(0, initializer_range), norms 1, biases 0: each value a pure function of
+  // (seed, parameter name, index).
+  void initialize(uint64_t seed);
+
+  // gradients += d(gradient_scale * sum of row objectives); loss_sum (f64, 1) += the summed cross-entropy.
+  void forward_backward(const ModelBatch& batch, double gradient_scale, const Tensor& loss_sum);
+  // loss_sum (f64, 1) += the summed cross-entropy. token_losses() then holds each row's.
+  void forward_loss(const ModelBatch& batch, const Tensor& loss_sum);
+  // The final hidden states (batch * time, C), after the last norm. Logits are these times head()^T (before
+  // soft-cap).
+  MatrixView forward_hidden(const ModelBatch& batch);
+  Tensor head() const { return parameter(parameters_.head); }
+  const Tensor& token_losses() const { return losses_; }  // (rows of the last micro-batch)
+
+ private:
+  // Buffers that one layer leaves for its backward pass; layers share those that are recomputed.
+  struct LayerIds {
+    BufferId input, mid, norm1, rstd1, qkv, qk, attention, lse, norm2, rstd2, gate_up, activation;
+  };
+  struct LayerBuffers {
+    Tensor input, mid, norm1, rstd1, qkv, qk, attention, lse, norm2, rstd2, gate_up, activation;
+  };
+
+  LayerIds plan_layer(MemoryPlan& plan, int64_t index, const LayerIds* shared) const;
+  Tensor joined_weight(const Tensor& flat, int first, int64_t rows) const;
+  AttentionShape attention_shape(const ModelBatch& batch) const;
+
+  void forward_layers(const ModelBatch& batch);
+  void forward_attention(int64_t layer, const ModelBatch& batch);
+  void forward_mlp(int64_t layer, const ModelBatch& batch);
+  void recompute_layer(int64_t layer, const ModelBatch& batch);
+  void backward_mlp(int64_t layer, const ModelBatch& batch);
+  void backward_attention(int64_t layer, const ModelBatch& batch);
+  void rope_backward(int64_t layer, const ModelBatch& batch);
+  void rms_norm(const Tensor& input, const Tensor& residual, const Tensor& sum, int weight,
+                const Tensor& output, const Tensor& rstd, int64_t rows);
+  void rms_norm_backward(const Tensor& doutput, const Tensor& input, int weight, const Tensor& rstd,
+                         int64_t rows);
+  // y = x W^T;  dx = dy W;  dW += dy^T x
+  void linear(const MatrixView& x, const Tensor& weight, const MatrixView& y);
+  void linear_backward(const MatrixView& dy, const MatrixView& x, const Tensor& weight, const Tensor& dweight,
+                       const MatrixView& dx);
+  CrossEntropy cross_entropy(const ModelBatch& batch) const;
+
+  ModelConfig config_;
+  ModelUse use_;
+  ModelParameters parameters_;
+  int64_t head_dim_, q_width_, kv_width_, qkv_width_;
+
+  BufferId parameters_id_, gradients_id_, rope_id_, final_input_id_, final_norm_id_, final_rstd_id_,
+      losses_id_, delta_id_, dresidual_id_, dactivation_id_, dqkv_id_, dattention_id_, workspace_id_;
+  std::vector<LayerIds> layer_ids_;
+
+  Ops* ops_ = nullptr;
+  Tensor parameter_values_, gradient_values_, rope_table_;
+  Tensor final_input_, final_norm_, final_rstd_, losses_;
+  Tensor delta_;      // (N, C): what a sub-layer adds to the residual stream; gradients of norm outputs
+  Tensor dresidual_;  // (N, C): gradient of the residual stream
+  Tensor dactivation_, dqkv_, dattention_, workspace_;
+  std::vector<LayerBuffers> layers_;
+};
+
+// Writes cos | sin of the rotary angles for positions [0, positions) into a (positions, D) table on the
+// device.
+void write_rope_table(Ops& ops, const Tensor& table, double theta);
+
+}  // namespace polar
