@@ -50,8 +50,9 @@ Model::Model(const ModelConfig& config, const ModelUse& use)
       q_width_(config.num_attention_heads * head_dim_),
       kv_width_(config.num_key_value_heads * head_dim_),
       qkv_width_(q_width_ + 2 * kv_width_) {
-  if (config.max_position_embeddings > 0 && use.time > config.max_position_embeddings)
-    fail_usage("a sequence of {} tokens is longer than model.max_position_embeddings ({})", use.time,
+  const int64_t positions = std::max(use.time, use.cache_time);
+  if (config.max_position_embeddings > 0 && positions > config.max_position_embeddings)
+    fail_usage("a sequence of {} tokens is longer than model.max_position_embeddings ({})", positions,
                config.max_position_embeddings);
 }
 
@@ -65,6 +66,10 @@ Model::LayerIds Model::plan_layer(MemoryPlan& plan, int64_t index, const LayerId
   const bool share_all = shared != nullptr && (use_.recompute == Recompute::layer || !use_.training);
   LayerIds ids = share_all || share_mlp ? *shared : LayerIds{};
   ids.input = share_all && !use_.training ? shared->input : add("input", {rows, config_.hidden_size});
+  if (use_.cache_time > 0) {
+    ids.cached_keys = add("cached keys", {use_.cache_time, kv_width_});
+    ids.cached_values = add("cached values", {use_.cache_time, kv_width_});
+  }
   if (share_all) return ids;
   ids.mid = add("mid", {rows, config_.hidden_size});
   ids.norm1 = add("norm1", {rows, config_.hidden_size});
@@ -84,9 +89,10 @@ Model::LayerIds Model::plan_layer(MemoryPlan& plan, int64_t index, const LayerId
 void Model::plan(MemoryPlan& plan, const Ops& ops) {
   const int64_t rows = use_.micro_sequences * use_.time, width = config_.hidden_size;
   const DType type = use_.dtype;
-  parameters_id_ = plan.add("parameters", "parameters", type, {registry().flat_count()});
+  if (use_.own_parameters)
+    parameters_id_ = plan.add("parameters", "parameters", type, {registry().flat_count()});
   if (use_.training) gradients_id_ = plan.add("gradients", "gradients", type, {registry().flat_count()});
-  rope_id_ = plan.add("activations", "rotary table", type, {use_.time, head_dim_});
+  rope_id_ = plan.add("activations", "rotary table", type, {std::max(use_.time, use_.cache_time), head_dim_});
   layer_ids_.clear();
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i)
     layer_ids_.push_back(plan_layer(plan, i, i == 0 ? nullptr : &layer_ids_.front()));
@@ -95,7 +101,8 @@ void Model::plan(MemoryPlan& plan, const Ops& ops) {
   final_rstd_id_ = plan.add("activations", "final rstd", type, {rows});
   losses_id_ = plan.add("activations", "token losses", type, {rows});
   delta_id_ = plan.add("activations", "delta", type, {rows, width});
-  const AttentionShape attention = attention_shape({use_.micro_sequences, use_.time, {}, {}, {}});
+  AttentionShape attention = attention_shape({use_.micro_sequences, use_.time, {}, {}, {}, 0});
+  attention.key_time = std::max(use_.time, use_.cache_time);
   size_t workspace = std::max(ops.attention_workspace(attention, type),
                               ops.cross_entropy_workspace(rows, width, config_.vocab_size, type));
   if (use_.training) {
@@ -114,7 +121,7 @@ void Model::plan(MemoryPlan& plan, const Ops& ops) {
 
 void Model::bind(Ops& ops, const Arena& arena) {
   ops_ = &ops;
-  parameter_values_ = arena[parameters_id_];
+  if (use_.own_parameters) parameter_values_ = arena[parameters_id_];
   gradient_values_ = arena[gradients_id_];
   rope_table_ = arena[rope_id_];
   final_input_ = arena[final_input_id_];
@@ -131,9 +138,11 @@ void Model::bind(Ops& ops, const Arena& arena) {
   for (const LayerIds& ids : layer_ids_)
     layers_.push_back({arena[ids.input], arena[ids.mid], arena[ids.norm1], arena[ids.rstd1], arena[ids.qkv],
                        arena[ids.qk], arena[ids.attention], arena[ids.lse], arena[ids.norm2],
-                       arena[ids.rstd2], arena[ids.gate_up], arena[ids.activation]});
+                       arena[ids.rstd2], arena[ids.gate_up], arena[ids.activation], arena[ids.cached_keys],
+                       arena[ids.cached_values]});
   write_rope_table(ops, rope_table_, config_.rope_theta);
-  ops.fill(parameter_values_, 0.0);  // the gaps between parameters stay zero for good
+  if (use_.own_parameters)
+    ops.fill(parameter_values_, 0.0);  // the gaps between parameters stay zero for good
   if (use_.training) ops.fill(gradient_values_, 0.0);
 }
 

@@ -22,14 +22,19 @@ struct ModelUse {
   DType dtype = DType::f32;
   bool training = true;  // false: forward only, no gradients, activations shared between layers
   Recompute recompute = Recompute::none;
+  // Decoding: positions of a cache of keys and values per layer (0: no cache). Needs training = false and
+  // micro_sequences = 1; `time` is then the longest piece of text fed at once.
+  int64_t cache_time = 0;
+  bool own_parameters = true;  // false: no parameters are planned, share_parameters() brings them
 };
 
 // One micro-batch in device memory. batch <= micro_sequences, time <= ModelUse::time.
 struct ModelBatch {
   int64_t batch = 0, time = 0;
-  Tensor ids;              // i32 (batch * time)
-  Tensor targets;          // i32 (batch * time), -1 is ignored
-  Tensor document_starts;  // i32 (batch, time), or empty: documents are not masked
+  Tensor ids;                  // i32 (batch * time)
+  Tensor targets;              // i32 (batch * time), -1 is ignored
+  Tensor document_starts;      // i32 (batch, time), or empty: documents are not masked
+  int64_t first_position = 0;  // with a cache: positions [0, first_position) are already in it
 };
 
 class Model {
@@ -44,6 +49,9 @@ class Model {
   // Takes the memory of the plan; writes the constants (rotary table). `ops` and the arena's memory must
   // outlive it.
   void bind(Ops& ops, const Arena& arena);
+
+  // Uses the parameters of another model of the same configuration (own_parameters = false).
+  void share_parameters(const Model& other) { parameter_values_ = other.parameter_values_; }
 
   // Flat buffers with the registry's layout.
   const Tensor& parameters() const { return parameter_values_; }
@@ -68,10 +76,12 @@ class Model {
  private:
   // Buffers that one layer leaves for its backward pass; layers share those that are recomputed.
   struct LayerIds {
-    BufferId input, mid, norm1, rstd1, qkv, qk, attention, lse, norm2, rstd2, gate_up, activation;
+    BufferId input, mid, norm1, rstd1, qkv, qk, attention, lse, norm2, rstd2, gate_up, activation,
+        cached_keys, cached_values;
   };
   struct LayerBuffers {
-    Tensor input, mid, norm1, rstd1, qkv, qk, attention, lse, norm2, rstd2, gate_up, activation;
+    Tensor input, mid, norm1, rstd1, qkv, qk, attention, lse, norm2, rstd2, gate_up, activation, cached_keys,
+        cached_values;  // (cache_time, Hkv*D)
   };
 
   LayerIds plan_layer(MemoryPlan& plan, int64_t index, const LayerIds* shared) const;

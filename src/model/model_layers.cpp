@@ -8,7 +8,8 @@ namespace polar {
 AttentionShape Model::attention_shape(const ModelBatch& batch) const {
   AttentionShape shape;
   shape.batch = batch.batch;
-  shape.query_time = shape.key_time = batch.time;
+  shape.query_time = batch.time;
+  shape.key_time = batch.first_position + batch.time;
   shape.heads_q = config_.num_attention_heads;
   shape.heads_kv = config_.num_key_value_heads;
   shape.head_dim = head_dim_;
@@ -99,6 +100,7 @@ void Model::forward_attention(int64_t layer, const ModelBatch& batch) {
 
   QkNormRopeForward rope;
   rope.time = batch.time;
+  rope.first_position = batch.first_position;
   rope.head_dim = head_dim_;
   rope.eps = config_.rms_norm_eps;
   rope.rope_table = rope_table_;
@@ -118,6 +120,12 @@ void Model::forward_attention(int64_t layer, const ModelBatch& batch) {
   args.q = qk.columns(0, q_width_);
   args.k = qk.columns(q_width_, kv_width_);
   args.v = qkv.columns(q_width_ + kv_width_, kv_width_);
+  if (l.cached_keys) {  // decoding: append this piece to the cache, attend to all of it
+    ops_->copy_rows(args.k, MatrixView(l.cached_keys).rows_from(batch.first_position, rows));
+    ops_->copy_rows(args.v, MatrixView(l.cached_values).rows_from(batch.first_position, rows));
+    args.k = MatrixView(l.cached_keys).rows_from(0, args.shape.key_time);
+    args.v = MatrixView(l.cached_values).rows_from(0, args.shape.key_time);
+  }
   args.document_starts = batch.document_starts;
   args.output = attention;
   args.lse = l.lse.slice(0, {batch.batch, config_.num_attention_heads, batch.time});

@@ -80,6 +80,13 @@ struct MatrixView {
       : data(data_), dtype(dtype_), rows(rows_), cols(cols_), stride(stride_) {}
   // All of a tensor as (rows = all dimensions but the last, cols = the last).
   MatrixView(const Tensor& t);  // NOLINT(google-explicit-constructor): a tensor is a matrix
+  void* row(int64_t index) const {
+    return static_cast<std::byte*>(data) + static_cast<size_t>(index * stride) * size_of(dtype);
+  }
+  // Rows [begin, begin + count).
+  MatrixView rows_from(int64_t begin, int64_t count) const {
+    return {row(begin), dtype, count, cols, stride};
+  }
   // Columns [begin, begin + count) of every row.
   MatrixView columns(int64_t begin, int64_t count) const {
     return {static_cast<std::byte*>(data) + static_cast<size_t>(begin) * size_of(dtype), dtype, rows, count,

@@ -21,6 +21,7 @@ class CpuOps : public Ops {
 
   void fill(const Tensor& x, double value) override { cpu::fill(x, value); }
   void copy(const Tensor& from, const Tensor& to) override { cpu::copy(from, to); }
+  void copy_rows(const MatrixView& from, const MatrixView& to) override { cpu::copy_rows(from, to); }
   void cast(const Tensor& from, const Tensor& to) override { cpu::cast(from, to); }
   void scale(const Tensor& x, double factor) override { cpu::scale(x, factor); }
   void axpby(double a, const Tensor& x, double b, const Tensor& y) override { cpu::axpby(a, x, b, y); }

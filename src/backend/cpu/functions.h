@@ -20,6 +20,9 @@ size_t attention_workspace(const AttentionShape& shape, DType dtype);
 void cross_entropy(const CrossEntropy& args);
 size_t cross_entropy_workspace(int64_t rows, int64_t cols, int64_t vocabulary, DType dtype);
 
+// rows.cpp
+void copy_rows(const MatrixView& from, const MatrixView& to);
+
 // flat.cpp
 void fill(const Tensor& x, double value);
 void copy(const Tensor& from, const Tensor& to);
