@@ -1,0 +1,91 @@
+// What all kinds of optimizer groups have in common, and the scratch space that they share.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ops/ops.h"
+#include "optim/config.h"
+#include "tensor/memory_plan.h"
+#include "tensor/registry.h"
+
+namespace polar {
+
+struct StateTensor {
+  std::string name;  // "adamw.m:model.norm.weight"
+  Tensor tensor;     // a view; the memory belongs to the arena
+};
+
+// Scratch space of the matrix groups, which run one after the other: as large as the largest need.
+class MatrixScratch {
+ public:
+  // Elements, but for `svd`.
+  struct Need {
+    int64_t batch = 0;     // matrices at a time
+    int64_t matrices = 0;  // the iterate and its successor, each batch * m * n
+    int64_t input = 0;     // a copy of what the oracle saw, where the scale still needs it
+    int64_t squares = 0;   // Gram matrix and polynomial, each batch * s * s
+    size_t svd = 0;        // bytes
+    bool unscaled = false;
+  };
+
+  void require(const Need& need) {
+    need_.batch = std::max(need_.batch, need.batch);
+    need_.matrices = std::max(need_.matrices, need.matrices);
+    need_.input = std::max(need_.input, need.input);
+    need_.squares = std::max(need_.squares, need.squares);
+    need_.svd = std::max(need_.svd, need.svd);
+    need_.unscaled |= need.unscaled;
+  }
+  void plan(MemoryPlan& memory, DType dtype);
+  void bind(Ops& ops, const Arena& arena);
+
+  Tensor x, y;              // flat, `matrices` elements each
+  Tensor input;             // flat
+  Tensor gram, polynomial;  // flat, `squares` elements each
+  Tensor svd;
+  Tensor nuclear;           // f64 (batch): <U, M>
+  Tensor unscaled_control;  // f64 (kControlSize): the step's control with a gradient scale of 1
+
+ private:
+  Need need_;
+  BufferId x_, y_, input_, gram_, polynomial_, svd_, nuclear_, unscaled_;
+};
+
+// One parameter of a group, as far as the optimizer needs it after construction.
+struct Member {
+  std::string name;
+  Shape shape;
+  int64_t offset;  // in the flat parameter and gradient buffers
+};
+
+// What a group says of one of its parameters in Optimizer::table.
+struct Rule {
+  std::string method;  // "first 0.95, polar_express 5"
+  std::string scale;   // "jordan -> x1.73"
+};
+
+class Group {
+ public:
+  Group(GroupConfig config, std::vector<Member> members)
+      : config_(std::move(config)), members_(std::move(members)) {}
+  virtual ~Group() = default;
+
+  virtual void plan(MemoryPlan& memory, const Ops& ops, MatrixScratch& scratch) = 0;
+  virtual void bind(Ops& ops, const Arena& arena) = 0;
+  virtual void step(Ops& ops, double lr, const Tensor& parameters, const Tensor& gradients,
+                    const Tensor& control, const MatrixScratch& scratch) = 0;
+  virtual std::vector<StateTensor> state() const = 0;
+  virtual Rule rule(const Member& member) const = 0;
+
+  const GroupConfig& config() const { return config_; }
+  const std::vector<Member>& members() const { return members_; }
+
+ protected:
+  GroupConfig config_;
+  std::vector<Member> members_;
+};
+
+}  // namespace polar

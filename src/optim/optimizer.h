@@ -1,0 +1,59 @@
+// The optimizer of a run: every parameter belongs to one group (optim/routing.h), a group is AdamW
+// (optim/adamw.h) or a matrix rule (optim/matrix.h), and each follows its own learning-rate schedule.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ops/ops.h"
+#include "optim/config.h"
+#include "optim/group.h"
+#include "tensor/memory_plan.h"
+#include "tensor/registry.h"
+
+namespace polar {
+
+// Life: construct (routes, checks), plan, bind, then step as often as wanted. Construction and `table` need
+// no device. Errors of the configuration are Errors with exit code 2 that name the group or the parameter.
+class Optimizer {
+ public:
+  // `dtype` is that of parameters, gradients and state. The registry is read during construction only.
+  Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedule, const ParameterRegistry& registry,
+            int64_t max_steps, DType dtype);
+  ~Optimizer();
+
+  // Adds the state (category "optimizer") and the scratch space of a step (category "workspace").
+  void plan(MemoryPlan& memory, const Ops& ops);
+  // Takes the planned memory and sets the state to zero. `ops` must outlive the optimizer.
+  void bind(Ops& ops, const Arena& arena);
+
+  // One update of all parameters. `parameters` and `gradients` are flat buffers in the registry's layout;
+  // gradients are kept. `control` is what Ops::step_control wrote: if it says skip, nothing changes, bit for
+  // bit. `step` = 0 .. max_steps - 1 chooses the learning rates only.
+  void step(int64_t step, const Tensor& parameters, const Tensor& gradients, const Tensor& control);
+
+  // All state by parameter name, each in the shape of its parameter, as views of device memory:
+  // "adamw.m:NAME", "adamw.v:NAME", "matrix.momentum:NAME" (not for momentum `none`).
+  std::vector<StateTensor> state() const;
+
+  // The learning rate of each group at a step, in the order of the configuration.
+  std::vector<double> learning_rates(int64_t step) const;
+  // The names of the groups in that order: the YAML type, e.g. "polargrad".
+  std::vector<std::string> group_names() const;
+
+  // One line a parameter family (layer numbers replaced by *): shape, count, rule, learning rate, effective
+  // multiplier of the direction, weight decay.
+  std::string table() const;
+
+ private:
+  std::vector<std::unique_ptr<Group>> groups_;
+  std::vector<ScheduleConfig> schedules_;
+  int64_t max_steps_;
+  DType dtype_;
+  MatrixScratch scratch_;
+  Ops* ops_ = nullptr;
+};
+
+}  // namespace polar
