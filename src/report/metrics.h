@@ -42,6 +42,9 @@ struct StepMetrics {
 // The line of `metrics`, without the line break.
 std::string metrics_line(const StepMetrics& metrics);
 
+// Names for the groups of an optimizer, of which several may be called the same: "adamw", "adamw.2", ...
+std::vector<std::string> unique_names(std::vector<std::string> names);
+
 // `line` without the keys that depend on the machine and the clock: equal for two equal runs.
 std::string deterministic_part(std::string_view line);
 
@@ -74,9 +77,9 @@ struct MetricsTable {
   std::vector<double> column(const std::string& name) const;
 };
 
-// Unknown keys with a number are read as columns, others are ignored. A torn last line (the run was killed
-// while writing it) is left out. Errors: Error "file:line: ..." for every other line that is not a JSON
-// object with integers "step" and "tokens".
+// Reads what MetricsWriter writes; other keys become columns too if they hold numbers. A torn last line (the
+// run was killed while writing it) is left out. Errors: Error "file:line: ..." for any other line that is not
+// a JSON object of numbers with integers "step" and "tokens", and for a file that cannot be read.
 MetricsTable read_metrics(const std::filesystem::path& path);
 
 }  // namespace polar

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "report/metrics.h"
+
 namespace polar {
 
 // CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), as in RFC 3720, and the masked form of record files.
@@ -18,6 +20,9 @@ uint32_t crc32c(std::string_view bytes);
 uint32_t masked_crc32c(std::string_view bytes);
 
 using Scalars = std::vector<std::pair<std::string, double>>;  // (tag, value), e.g. ("train/loss", 3.2)
+
+// What of a logged step TensorBoard shows: train/loss, train/lr/<group>, ..., val/loss, ...
+Scalars tensorboard_scalars(const StepMetrics& metrics);
 
 // Writes one event file into a directory (made if missing); every call is handed to the system at once.
 // Times are seconds since the Unix epoch. Errors: Error naming the file.
