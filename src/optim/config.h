@@ -27,6 +27,7 @@ struct OracleConfig {
   // newton_schulz: "jordan", "quintic5", "classical_quintic", "classical_cubic" or an own list (a, b, c).
   std::string coefficients = "jordan";
   std::vector<std::array<double, 3>> custom;
+  double lower_bound = 1e-3;  // polar_express: of the normalised singular values
 };
 
 struct ScaleConfig {

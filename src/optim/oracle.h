@@ -1,0 +1,46 @@
+// Oracles: what computes the orthogonal factor U of M = U H for batches of equally shaped matrices, through
+// the polar operations of ops/ops.h.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ops/ops.h"
+#include "optim/config.h"
+#include "optim/group.h"
+#include "optim/polynomials.h"
+
+namespace polar {
+
+// A polynomial oracle normalises, X = M / (safety ||M||_F + 1e-7), and then maps every singular value x of X
+// by p(x) = a x + b x^3 + c x^5, once a step: X <- a X + (b A + c A^2) X with A = X X^T, or the same from the
+// right when X is tall, so that A is always the smaller square.
+//   newton_schulz  safety 1; the named list, its last entry repeated if there are more steps than entries
+//   polar_express  safety 1.01; the recursion for lower_bound, stretched by 1.01 as its authors do, except
+//                  where it has converged
+//   svd            exact; singular values below s * eps * largest give 0
+class Oracle {
+ public:
+  // Errors (exit code 2): no steps, unknown or empty coefficients, a lower bound outside (0, 1).
+  explicit Oracle(const OracleConfig& config);
+
+  // Scratch for a batch of `batch` matrices of m x n.
+  MatrixScratch::Need need(const Ops& ops, int64_t batch, int64_t m, int64_t n, DType dtype) const;
+  // True if `factor` leaves x as it was.
+  bool keeps_input() const { return exact_; }
+  // The factors of x (batch, m, n). y: same shape. Returns x or y, whichever holds the result; the other is
+  // garbage unless keeps_input(). `scratch` provides gram, polynomial and svd.
+  Tensor factor(Ops& ops, const Tensor& x, const Tensor& y, const MatrixScratch& scratch) const;
+
+  const std::vector<Quintic>& quintics() const { return quintics_; }  // one a step; empty for svd
+  std::string text() const { return text_; }                         // "polar_express 5"
+
+ private:
+  bool exact_ = false;
+  double safety_ = 1.0;
+  std::vector<Quintic> quintics_;
+  std::string text_;
+};
+
+}  // namespace polar
