@@ -181,6 +181,9 @@ class Ops {
   virtual bool host_memory() const = 0;         // device memory can be read by the host directly
   virtual void* allocate(size_t bytes) = 0;     // aligned to MemoryPlan::kAlignment; Error naming the need
   virtual void release(void* memory) noexcept = 0;
+  // Host memory that copies to the device fast and in the background (pinned, where that is a difference).
+  virtual void* allocate_host(size_t bytes) = 0;
+  virtual void release_host(void* memory) noexcept = 0;
   virtual void upload(const Tensor& to, const void* from) = 0;
   virtual void download(void* to, const Tensor& from) = 0;
   virtual void synchronize() = 0;

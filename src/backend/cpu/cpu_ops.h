@@ -15,6 +15,8 @@ class CpuOps : public Ops {
   bool host_memory() const override { return true; }
   void* allocate(size_t bytes) override;
   void release(void* memory) noexcept override;
+  void* allocate_host(size_t bytes) override { return allocate(bytes); }
+  void release_host(void* memory) noexcept override { release(memory); }
   void upload(const Tensor& to, const void* from) override;
   void download(void* to, const Tensor& from) override;
   void synchronize() override {}

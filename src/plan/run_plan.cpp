@@ -1,0 +1,76 @@
+#include "plan/run_plan.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace polar {
+namespace {
+
+ModelUse training_use(const Experiment& e, int64_t micro_sequences) {
+  ModelUse use;
+  use.micro_sequences = micro_sequences;
+  use.time = e.data.sequence_length;
+  use.recompute = e.train.recompute;
+  return use;
+}
+
+int64_t sequences(const Experiment& e) {
+  if (e.data.sequence_length <= 0 || e.batch.global_tokens <= 0 ||
+      e.batch.global_tokens % e.data.sequence_length != 0)
+    fail_usage("batch.global_tokens: found {}, expected a multiple of data.sequence_length ({})",
+               e.batch.global_tokens, e.data.sequence_length);
+  return e.batch.global_tokens / e.data.sequence_length;
+}
+
+int64_t micro(const Experiment& e) {
+  const int64_t all = sequences(e);
+  const int64_t wanted = e.batch.micro_sequences == 0 ? all : e.batch.micro_sequences;
+  if (wanted < 1 || all % wanted != 0)
+    fail_usage("batch.micro_sequences: found {}, expected a divisor of the {} sequences of a step", wanted,
+               all);
+  return wanted;
+}
+
+InputIds plan_input(MemoryPlan& memory, const std::string& name, int64_t rows, int64_t time,
+                    Packing packing) {
+  InputIds input;
+  input.ids = memory.add("input", name + " ids", DType::i32, {rows, time});
+  input.targets = memory.add("input", name + " targets", DType::i32, {rows, time});
+  if (packing == Packing::documents)
+    input.document_starts = memory.add("input", name + " document starts", DType::i32, {rows, time});
+  return input;
+}
+
+}  // namespace
+
+int64_t guard_window_elements(const GuardConfig& guard) {
+  return 2 + 2 * guard.window;
+}
+
+RunPlan::RunPlan(const Experiment& e, const Ops& ops)
+    : sequences_per_step(sequences(e)),
+      micro_sequences(micro(e)),
+      micro_steps(sequences_per_step / micro_sequences),
+      model(e.model, training_use(e, micro_sequences)),
+      optimizer(e.optimizer, e.schedule, model.registry(), e.train.max_steps, DType::f32) {
+  model.plan(memory, ops);
+  optimizer.plan(memory, ops);
+  const int64_t slots = std::max<int64_t>(e.data.prefetch_batches, 2);
+  for (int64_t slot = 0; slot < slots; ++slot)
+    input_ring.push_back(plan_input(memory, fmt::format("step {}", slot), sequences_per_step,
+                                    e.data.sequence_length, e.data.packing));
+  evaluation_input =
+      plan_input(memory, "evaluation", micro_sequences, e.data.sequence_length, e.data.packing);
+  loss_sum = memory.add("control", "loss sum", DType::f64, {1});
+  gradient_squares = memory.add("control", "gradient squares", DType::f64, {1});
+  guard_window = memory.add("control", "guard window", DType::f64, {guard_window_elements(e.guard)});
+  control = memory.add("control", "step control", DType::f64, {kControlSize});
+  if (!e.checkpoint.background) return;
+  snapshot_parameters = memory.add("checkpoint", "parameters", DType::f32, {model.registry().flat_count()});
+  for (const StateTensor& state : optimizer.state())
+    snapshot_optimizer.push_back(
+        memory.add("checkpoint", state.name, state.tensor.dtype, state.tensor.shape));
+}
+
+}  // namespace polar
