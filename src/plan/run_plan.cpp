@@ -54,23 +54,26 @@ RunPlan::RunPlan(const Experiment& e, const Ops& ops)
       micro_steps(sequences_per_step / micro_sequences),
       model(e.model, training_use(e, micro_sequences)),
       optimizer(e.optimizer, e.schedule, model.registry(), e.train.max_steps, DType::f32) {
-  model.plan(memory, ops);
-  optimizer.plan(memory, ops);
+  const int64_t time = e.data.sequence_length;
+  model.plan(device, ops);
+  optimizer.plan(device, ops);
+  input = plan_input(device, "micro-batch", micro_sequences, time, e.data.packing);
+  loss_sum = device.add("control", "loss sum", DType::f64, {1});
+  gradient_squares = device.add("control", "gradient squares", DType::f64, {1});
+  const Shape window{guard_window_elements(e.guard)};
+  guard_window = device.add("control", "guard window", DType::f64, window);
+  control = device.add("control", "step control", DType::f64, {kControlSize});
+
   const int64_t slots = std::max<int64_t>(e.data.prefetch_batches, 2);
   for (int64_t slot = 0; slot < slots; ++slot)
-    input_ring.push_back(plan_input(memory, fmt::format("step {}", slot), sequences_per_step,
-                                    e.data.sequence_length, e.data.packing));
-  evaluation_input =
-      plan_input(memory, "evaluation", micro_sequences, e.data.sequence_length, e.data.packing);
-  loss_sum = memory.add("control", "loss sum", DType::f64, {1});
-  gradient_squares = memory.add("control", "gradient squares", DType::f64, {1});
-  guard_window = memory.add("control", "guard window", DType::f64, {guard_window_elements(e.guard)});
-  control = memory.add("control", "step control", DType::f64, {kControlSize});
-  if (!e.checkpoint.background) return;
-  snapshot_parameters = memory.add("checkpoint", "parameters", DType::f32, {model.registry().flat_count()});
+    input_ring.push_back(
+        plan_input(host, fmt::format("step {}", slot), sequences_per_step, time, e.data.packing));
+  evaluation_input = plan_input(host, "evaluation", micro_sequences, time, e.data.packing);
+  snapshot_parameters = host.add("checkpoint", "parameters", DType::f32, {model.registry().flat_count()});
   for (const StateTensor& state : optimizer.state())
-    snapshot_optimizer.push_back(
-        memory.add("checkpoint", state.name, state.tensor.dtype, state.tensor.shape));
+    snapshot_optimizer.push_back(host.add("checkpoint", state.name, state.tensor.dtype, state.tensor.shape));
+  snapshot_window = host.add("checkpoint", "guard window", DType::f64, window);
+  snapshot_control = host.add("checkpoint", "step control", DType::f64, {kControlSize});
 }
 
 }  // namespace polar

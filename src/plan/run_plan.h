@@ -1,5 +1,5 @@
-// The memory of a training run, planned: model, optimizer, input ring, checkpoint snapshot, control. The
-// trainer allocates exactly this; `polartrain plan` prints it without allocating.
+// The memory of a training run, planned: model, optimizer, batches, checkpoint snapshot, control. The trainer
+// allocates exactly this; `polartrain plan` prints it without allocating.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +13,13 @@
 
 namespace polar {
 
-// Places of the batch arrays of one ring slot: the sequences of one optimizer step on this rank.
+// Places of the arrays of a batch: sequences x time, i32.
 struct InputIds {
-  BufferId ids, targets, document_starts;
+  BufferId ids, targets, document_starts;  // the last only with Packing::documents
 };
 
-// Everything of a run that has a size. The members are in the order of construction; `memory` is complete
-// when the constructor returns. Errors: exit code 2 for sizes that do not fit together.
+// Everything of a run that has a size; `device` and `host` are complete when the constructor returns.
+// Errors: exit code 2 for sizes that do not fit together.
 struct RunPlan {
   RunPlan(const Experiment& experiment, const Ops& ops);
 
@@ -29,16 +29,21 @@ struct RunPlan {
 
   Model model;
   Optimizer optimizer;
-  MemoryPlan memory;
+  MemoryPlan device, host;
 
-  std::vector<InputIds> input_ring;
-  InputIds evaluation_input;  // one micro-batch
+  // On the device: one micro-batch, and the scalars of a step.
+  InputIds input;
   BufferId loss_sum, gradient_squares, guard_window, control;
-  BufferId snapshot_parameters;  // host copy for background saving; not set when saving in the foreground
+
+  // On the host: the ring of steps that is filled ahead, one micro-batch for evaluation, and what a
+  // checkpoint is written from while the training goes on.
+  std::vector<InputIds> input_ring;
+  InputIds evaluation_input;
+  BufferId snapshot_parameters, snapshot_window, snapshot_control;
   std::vector<BufferId> snapshot_optimizer;  // in the order of Optimizer::state()
 };
 
-// The guard's window has this many f64 elements (see StepControl::window).
+// f64 elements of the guard's window (see StepControl::window).
 int64_t guard_window_elements(const GuardConfig& guard);
 
 }  // namespace polar
