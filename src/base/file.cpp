@@ -46,6 +46,13 @@ void write_all(int descriptor, const char* data, size_t size, off_t offset, bool
   }
 }
 
+void flush_directory(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) fail_errno("open", path);
+  ::fsync(descriptor);  // some file systems refuse it on directories; what it would flush has happened
+  ::close(descriptor);
+}
+
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
@@ -144,11 +151,19 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to) {
   before("rename", to);
   if (::rename(from.c_str(), to.c_str()) != 0) fail_errno("rename to", to);
-  const std::filesystem::path parent = to.has_parent_path() ? to.parent_path() : ".";
-  const int descriptor = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail_errno("open", parent);
-  ::fsync(descriptor);  // some file systems refuse it on directories; the rename itself has happened
-  ::close(descriptor);
+  flush_directory(to.has_parent_path() ? to.parent_path() : ".");
+}
+
+void sync_directory(const std::filesystem::path& path) {
+  before("sync", path);
+  flush_directory(path);
+}
+
+void remove_tree(const std::filesystem::path& path) {
+  before("remove", path);
+  std::error_code reason;
+  std::filesystem::remove_all(path, reason);
+  if (reason) fail("cannot remove {}: {}", path.string(), reason.message());
 }
 
 std::string checksum(std::span<const std::byte> bytes) {

@@ -63,6 +63,10 @@ std::string read_file(const std::filesystem::path& path);
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 // rename(2) followed by fsync of the directory, so that the rename itself survives a power cut.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+// fsync of a directory: the names of the files in it survive a power cut.
+void sync_directory(const std::filesystem::path& path);
+// Removes a file, or a directory with everything in it. Nothing there: nothing done.
+void remove_tree(const std::filesystem::path& path);
 
 // XXH3-128 of some bytes or of a whole file, as 32 hexadecimal digits (what `xxh128sum` prints).
 std::string checksum(std::span<const std::byte> bytes);

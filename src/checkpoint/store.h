@@ -15,11 +15,10 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <filesystem>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <string>
 #include <thread>
 #include <vector>

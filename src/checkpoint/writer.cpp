@@ -1,0 +1,42 @@
+#include "base/error.h"
+#include "base/log.h"
+#include "checkpoint/store.h"
+
+namespace polar {
+
+void save_and_retain(const CheckpointWriter::Request& request) {
+  try {
+    save_checkpoint(request.run, request.step, request.content);
+    Retention retention = request.retention;
+    retention.saved = request.step;
+    apply_retention(request.run, retention);
+  } catch (const std::exception& e) {
+    fail("saving checkpoint step {}: {}", request.step, e.what());
+  }
+}
+
+CheckpointWriter::~CheckpointWriter() {
+  try {
+    wait();
+  } catch (const std::exception& e) {
+    log::error("{}", e.what());
+  }
+}
+
+void CheckpointWriter::start(Request request) {
+  wait();
+  thread_ = std::thread([this, work = std::move(request)] {
+    try {
+      save_and_retain(work);
+    } catch (...) {
+      error_ = std::current_exception();  // read after join() only
+    }
+  });
+}
+
+void CheckpointWriter::wait() {
+  if (thread_.joinable()) thread_.join();
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+}  // namespace polar
