@@ -1,29 +1,124 @@
-// stub
+// Flat operations: one pass over memory each, in tasks of kTaskElements.
+#include <algorithm>
+#include <cstring>
+
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
+#include "backend/cpu/lanes.h"
+#include "backend/cpu/parallel.h"
+
 namespace polar::cpu {
-void fill(const Tensor&, double) {
-  fail("not there yet");
+namespace {
+
+template <class T>
+void fill_with(const Tensor& x, double value) {
+  T* data = x.as<T>();
+  parallel_ranges(x.count(), kTaskElements, [=](int64_t begin, int64_t end) {
+    std::fill(data + begin, data + end, static_cast<T>(value));
+  });
 }
-void copy(const Tensor&, const Tensor&) {
-  fail("not there yet");
+
+template <class From, class To>
+void convert(const Tensor& from, const Tensor& to) {
+  const From* in = from.as<From>();
+  To* out = to.as<To>();
+  parallel_ranges(from.count(), kTaskElements, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) out[i] = static_cast<To>(in[i]);
+  });
 }
-void cast(const Tensor&, const Tensor&) {
-  fail("not there yet");
+
+// Sums term(i) over [0, count) in f64 into out: chunks of a size that depends on the count alone, each summed
+// by one task, then the chunks in turn.
+template <class Term>
+void reduce(int64_t count, const Tensor& out, bool accumulate, const Term& term) {
+  constexpr int64_t kMaximumChunks = 1024;
+  const int64_t chunk = std::max(kTaskElements, divide_up(count, kMaximumChunks));
+  const int64_t chunks = divide_up(count, chunk);
+  double partial[kMaximumChunks];
+  parallel_ranges(count, chunk, [&](int64_t begin, int64_t end) {
+    partial[begin / chunk] = lane_sum<double>(end - begin, [&](int64_t i) { return term(begin + i); });
+  });
+  double total = accumulate ? *out.as<double>() : 0.0;
+  for (int64_t i = 0; i < chunks; ++i) total += partial[i];
+  *out.as<double>() = total;
 }
-void scale(const Tensor&, double) {
-  fail("not there yet");
+
+void require_scalar(const Tensor& out) {
+  require(out.dtype == DType::f64 && out.count() == 1, "the result of a reduction is one F64 element");
 }
-void axpby(double, const Tensor&, double, const Tensor&) {
-  fail("not there yet");
+
+}  // namespace
+
+void fill(const Tensor& x, double value) {
+  if (x.dtype == DType::i32)
+    fill_with<int32_t>(x, value);
+  else
+    dispatch(x.dtype, "fill", [&]<class T>(T) { fill_with<T>(x, value); });
 }
-void sum(const Tensor&, const Tensor&, bool) {
-  fail("not there yet");
+
+void copy(const Tensor& from, const Tensor& to) {
+  require(from.dtype == to.dtype && from.count() == to.count(), "copy: same dtype and count");
+  const auto* in = from.as<std::byte>();
+  auto* out = to.as<std::byte>();
+  const auto task_bytes = kTaskElements * static_cast<int64_t>(sizeof(double));
+  parallel_ranges(static_cast<int64_t>(from.bytes()), task_bytes, [=](int64_t begin, int64_t end) {
+    std::memcpy(out + begin, in + begin, static_cast<size_t>(end - begin));
+  });
 }
-void sum_squares(const Tensor&, const Tensor&, bool) {
-  fail("not there yet");
+
+void cast(const Tensor& from, const Tensor& to) {
+  require(from.count() == to.count(), "cast: same count");
+  dispatch(from.dtype, "cast", [&]<class From>(From) {
+    dispatch(to.dtype, "cast", [&]<class To>(To) { convert<From, To>(from, to); });
+  });
 }
-void dot(const Tensor&, const Tensor&, const Tensor&, bool) {
-  fail("not there yet");
+
+void scale(const Tensor& x, double factor) {
+  dispatch(x.dtype, "scale", [&]<class T>(T) {
+    T* data = x.as<T>();
+    const T f = static_cast<T>(factor);
+    parallel_ranges(x.count(), kTaskElements, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) data[i] *= f;
+    });
+  });
 }
+
+void axpby(double a, const Tensor& x, double b, const Tensor& y) {
+  require(x.dtype == y.dtype && x.count() == y.count(), "axpby: same dtype and count");
+  dispatch(x.dtype, "axpby", [&]<class T>(T) {
+    const T* in = x.as<T>();
+    T* out = y.as<T>();
+    const T fa = static_cast<T>(a), fb = static_cast<T>(b);
+    parallel_ranges(x.count(), kTaskElements, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) out[i] = fa * in[i] + fb * out[i];
+    });
+  });
+}
+
+void sum(const Tensor& x, const Tensor& out, bool accumulate) {
+  require_scalar(out);
+  dispatch(x.dtype, "sum", [&]<class T>(T) {
+    const T* data = x.as<T>();
+    reduce(x.count(), out, accumulate, [=](int64_t i) { return static_cast<double>(data[i]); });
+  });
+}
+
+void sum_squares(const Tensor& x, const Tensor& out, bool accumulate) {
+  dot(x, x, out, accumulate);
+}
+
+void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate) {
+  require_scalar(out);
+  require(x.dtype == y.dtype && x.count() == y.count(), "dot: same dtype and count");
+  dispatch(x.dtype, "dot", [&]<class T>(T) {
+    const T* a = x.as<T>();
+    const T* b = y.as<T>();
+    reduce(x.count(), out, accumulate,
+           [=](int64_t i) { return static_cast<double>(a[i]) * static_cast<double>(b[i]); });
+  });
+}
+
 }  // namespace polar::cpu

@@ -23,4 +23,17 @@ constexpr int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
+// Elements of an element-wise task: enough to hide the start of a task, few enough to stay in the L2 cache.
+// What is not larger runs in the calling thread alone.
+constexpr int64_t kTaskElements = 16384;
+
+// Runs body(begin, end) over [0, count) cut into ranges of `size`.
+template <class Body>
+void parallel_ranges(int64_t count, int64_t size, const Body& body) {
+  parallel_for(divide_up(count, size), [&](int64_t i) {
+    const int64_t begin = i * size;
+    body(begin, begin + size < count ? begin + size : count);
+  });
+}
+
 }  // namespace polar::cpu
