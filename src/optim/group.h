@@ -1,9 +1,9 @@
 // What all kinds of optimizer groups have in common, and the scratch space that they share.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ops/ops.h"
@@ -28,19 +28,14 @@ class MatrixScratch {
     int64_t input = 0;     // a copy of what the oracle saw, where the scale still needs it
     int64_t squares = 0;   // Gram matrix and polynomial, each batch * s * s
     size_t svd = 0;        // bytes
-    bool unscaled = false;
+    bool unscaled_control = false;
   };
 
-  void require(const Need& need) {
-    need_.batch = std::max(need_.batch, need.batch);
-    need_.matrices = std::max(need_.matrices, need.matrices);
-    need_.input = std::max(need_.input, need.input);
-    need_.squares = std::max(need_.squares, need.squares);
-    need_.svd = std::max(need_.svd, need.svd);
-    need_.unscaled |= need.unscaled;
-  }
+  void require(const Need& need);
   void plan(MemoryPlan& memory, DType dtype);
   void bind(Ops& ops, const Arena& arena);
+  // Brings unscaled_control up to date with the step's control.
+  void begin_step(Ops& ops, const Tensor& control) const;
 
   Tensor x, y;              // flat, `matrices` elements each
   Tensor input;             // flat

@@ -1,5 +1,7 @@
 #include "optim/oracle.h"
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/error.h"
@@ -7,29 +9,76 @@
 namespace polar {
 namespace {
 
-constexpr double kNormEps = 1e-7;              // added to the norm: a zero matrix stays zero
-constexpr double kPolarExpressSafety = 1.01;   // for rounding: singular values may exceed 1 a little
-constexpr int64_t kConvergedAfter = 8;         // steps: what comes later is the classical quintic
+constexpr double kNormEps = 1e-7;             // added to the norm: a zero matrix stays zero
+constexpr double kPolarExpressSafety = 1.01;  // rounding may push singular values a little above 1
 
 std::vector<Quintic> newton_schulz(const OracleConfig& config) {
-  std::vector<Quintic> list = config.coefficients == "custom" ? config.custom : named_quintics(config.coefficients);
-  if (list.empty())
-    fail_usage("oracle.coefficients: found an empty list, expected at least one [a, b, c]");
+  std::vector<Quintic> list = config.custom;
+  if (list.empty()) list = named_quintics(config.coefficients);
   list.resize(static_cast<size_t>(config.steps), list.back());
   return list;
 }
 
-// The authors' use of their list: every polynomial stretched but the one that has converged.
+// The authors' use of their list: every polynomial is stretched but those that have converged to the
+// classical quintic.
 std::vector<Quintic> polar_express(const OracleConfig& config) {
   if (!(config.lower_bound > 0.0 && config.lower_bound < 1.0))
     fail_usage("oracle.lower_bound: found {}, expected a number between 0 and 1", config.lower_bound);
+  const double classical = named_quintics("classical_quintic").front()[0];
   std::vector<Quintic> list =
       polar_express_quintics({.lower_bound = config.lower_bound, .steps = config.steps});
-  const Quintic classical{1.875, -1.25, 0.375};
   for (Quintic& p : list)
-    if (std::abs(p[0] - classical[0]) > 1e-8) p = stretched(p, kPolarExpressSafety);
+    if (std::abs(p[0] - classical) > 1e-7) p = stretched(p, kPolarExpressSafety);
   return list;
 }
 
 }  // namespace
+
+Oracle::Oracle(const OracleConfig& config) : exact_(config.kind == OracleKind::svd) {
+  if (exact_) {
+    text_ = "svd";
+    return;
+  }
+  if (config.steps < 1) fail_usage("oracle.steps: found {}, expected 1 or more", config.steps);
+  if (config.kind == OracleKind::polar_express) {
+    quintics_ = polar_express(config);
+    safety_ = kPolarExpressSafety;
+    text_ = fmt::format("polar_express {}", config.steps);
+  } else {
+    quintics_ = newton_schulz(config);
+    text_ = fmt::format("newton_schulz {} {}", config.custom.empty() ? config.coefficients : "custom",
+                        config.steps);
+  }
+}
+
+MatrixScratch::Need Oracle::need(const Ops& ops, int64_t batch, int64_t m, int64_t n, DType dtype) const {
+  MatrixScratch::Need need{.batch = batch, .matrices = batch * m * n};
+  if (exact_) {
+    need.svd = ops.polar_svd_workspace(batch, m, n, dtype);
+  } else {
+    const int64_t s = std::min(m, n);
+    need.squares = batch * s * s;
+  }
+  return need;
+}
+
+Tensor Oracle::factor(Ops& ops, const Tensor& x, const Tensor& y, const MatrixScratch& scratch) const {
+  if (exact_) {
+    ops.polar_svd(x, y, scratch.svd);
+    return y;
+  }
+  const int64_t s = std::min(x.shape[1], x.shape[2]);
+  const Tensor gram = scratch.gram.slice(0, {x.shape[0], s, s});
+  const Tensor polynomial = scratch.polynomial.slice(0, {x.shape[0], s, s});
+  Tensor from = x, to = y;
+  ops.polar_normalize(from, safety_, kNormEps);
+  for (const auto& [a, b, c] : quintics_) {
+    ops.polar_gram(from, gram);
+    ops.polar_polynomial(gram, b, c, polynomial);
+    ops.polar_apply(from, a, polynomial, to);
+    std::swap(from, to);
+  }
+  return from;
+}
+
 }  // namespace polar

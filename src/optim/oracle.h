@@ -34,7 +34,7 @@ class Oracle {
   Tensor factor(Ops& ops, const Tensor& x, const Tensor& y, const MatrixScratch& scratch) const;
 
   const std::vector<Quintic>& quintics() const { return quintics_; }  // one a step; empty for svd
-  std::string text() const { return text_; }                         // "polar_express 5"
+  std::string text() const { return text_; }                          // "polar_express 5"
 
  private:
   bool exact_ = false;

@@ -47,7 +47,7 @@ double learning_rate_factor(const ScheduleConfig& schedule, int64_t step, int64_
   return r + schedule.final * (1.0 - r);
 }
 
-void check_schedule(const ScheduleConfig& schedule, int64_t max_steps, const char* where) {
+void check_schedule(const ScheduleConfig& schedule, int64_t max_steps, std::string_view where) {
   if (schedule.warmup_steps < 0)
     fail_usage("{}.warmup_steps: found {}, expected 0 or more", where, schedule.warmup_steps);
   if (!(schedule.decay_fraction >= 0.0 && schedule.decay_fraction <= 1.0))
@@ -58,7 +58,8 @@ void check_schedule(const ScheduleConfig& schedule, int64_t max_steps, const cha
   if (schedule.kind != ScheduleKind::constant && schedule.warmup_steps > 0 &&
       schedule.warmup_steps >= max_steps)
     fail_usage(
-        "{}.warmup_steps: found {}, but the run has only {} steps: the rate would never come down to `final`; "
+        "{}.warmup_steps: found {}, but the run has only {} steps: the rate would never come down to "
+        "`final`; "
         "expected less than train.max_steps (or kind: constant)",
         where, schedule.warmup_steps, max_steps);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "optim/config.h"
 
@@ -19,6 +20,6 @@ double learning_rate_factor(const ScheduleConfig& schedule, int64_t step, int64_
 
 // Refuses (exit code 2) values out of range, and a warm-up that leaves a decaying schedule no step to decay.
 // `where` names the section in the message: "schedule", "optimizer.groups.0.schedule".
-void check_schedule(const ScheduleConfig& schedule, int64_t max_steps, const char* where);
+void check_schedule(const ScheduleConfig& schedule, int64_t max_steps, std::string_view where);
 
 }  // namespace polar

@@ -1,0 +1,81 @@
+#include "optim/adamw.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace polar {
+namespace {
+
+int64_t aligned(int64_t elements) {
+  constexpr int64_t kAlignment = ParameterRegistry::kAlignment;
+  return (elements + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
+AdamWGroup::AdamWGroup(GroupConfig config, std::vector<Member> members, DType dtype)
+    : Group(std::move(config), std::move(members)), dtype_(dtype) {
+  for (const Member& member : members_) {
+    const int64_t end = member.offset + member.shape.count();
+    if (!runs_.empty() && member.offset <= aligned(runs_.back().offset + runs_.back().count))
+      runs_.back().count = end - runs_.back().offset;
+    else
+      runs_.push_back({member.offset, member.shape.count(), state_count()});
+  }
+}
+
+int64_t AdamWGroup::state_count() const {
+  return runs_.empty() ? 0 : runs_.back().state_offset + aligned(runs_.back().count);
+}
+
+int64_t AdamWGroup::state_offset(const Member& member) const {
+  const Run* owner = &runs_.front();
+  for (const Run& run : runs_)
+    if (run.offset <= member.offset) owner = &run;
+  return owner->state_offset + member.offset - owner->offset;
+}
+
+void AdamWGroup::plan(MemoryPlan& memory, const Ops&, MatrixScratch&) {
+  m_id_ = memory.add("optimizer", "adamw.m", dtype_, {state_count()});
+  v_id_ = memory.add("optimizer", "adamw.v", dtype_, {state_count()});
+}
+
+void AdamWGroup::bind(Ops& ops, const Arena& arena) {
+  m_ = arena[m_id_];
+  v_ = arena[v_id_];
+  ops.fill(m_, 0.0);
+  ops.fill(v_, 0.0);
+}
+
+void AdamWGroup::step(Ops& ops, double lr, const Tensor& parameters, const Tensor& gradients,
+                      const Tensor& control, const MatrixScratch&) {
+  for (const Run& run : runs_) {
+    const Shape shape{run.count};
+    ops.adamw({.parameter = parameters.slice(run.offset, shape),
+               .gradient = gradients.slice(run.offset, shape),
+               .m = m_.slice(run.state_offset, shape),
+               .v = v_.slice(run.state_offset, shape),
+               .lr = lr,
+               .beta1 = config_.betas[0],
+               .beta2 = config_.betas[1],
+               .eps = config_.eps,
+               .weight_decay = config_.weight_decay,
+               .control = control});
+  }
+}
+
+std::vector<StateTensor> AdamWGroup::state() const {
+  std::vector<StateTensor> list;
+  for (const Member& member : members_) {
+    list.push_back({"adamw.m:" + member.name, m_.slice(state_offset(member), member.shape)});
+    list.push_back({"adamw.v:" + member.name, v_.slice(state_offset(member), member.shape)});
+  }
+  return list;
+}
+
+Rule AdamWGroup::rule(const Member&) const {
+  return {fmt::format("betas {} {}, eps {}", config_.betas[0], config_.betas[1], config_.eps), "x1"};
+}
+
+}  // namespace polar

@@ -1,0 +1,50 @@
+#include "optim/group.h"
+
+#include <algorithm>
+
+namespace polar {
+
+void MatrixScratch::require(const Need& need) {
+  need_.batch = std::max(need_.batch, need.batch);
+  need_.matrices = std::max(need_.matrices, need.matrices);
+  need_.input = std::max(need_.input, need.input);
+  need_.squares = std::max(need_.squares, need.squares);
+  need_.svd = std::max(need_.svd, need.svd);
+  need_.unscaled_control |= need.unscaled_control;
+}
+
+void MatrixScratch::plan(MemoryPlan& memory, DType dtype) {
+  const auto add = [&](BufferId& id, const char* name, DType type, int64_t count) {
+    if (count > 0) id = memory.add("workspace", name, type, {count});
+  };
+  add(x_, "polar.x", dtype, need_.matrices);
+  add(y_, "polar.y", dtype, need_.matrices);
+  add(input_, "polar.input", dtype, need_.input);
+  add(gram_, "polar.gram", dtype, need_.squares);
+  add(polynomial_, "polar.polynomial", dtype, need_.squares);
+  add(svd_, "polar.svd", DType::f64, static_cast<int64_t>((need_.svd + 7) / 8));
+  add(nuclear_, "polar.nuclear", DType::f64, need_.batch);
+  add(unscaled_, "polar.unscaled_control", DType::f64, need_.unscaled_control ? kControlSize : 0);
+}
+
+void MatrixScratch::bind(Ops& ops, const Arena& arena) {
+  x = arena[x_];
+  y = arena[y_];
+  input = arena[input_];
+  gram = arena[gram_];
+  polynomial = arena[polynomial_];
+  svd = arena[svd_];
+  nuclear = arena[nuclear_];
+  unscaled_control = arena[unscaled_];
+  // A skipped step leaves the iterate as it is, and the oracle still runs on it: it must hold numbers.
+  for (const Tensor& iterate : {x, input})
+    if (iterate) ops.fill(iterate, 0.0);
+}
+
+void MatrixScratch::begin_step(Ops& ops, const Tensor& control) const {
+  if (!unscaled_control) return;
+  ops.copy(control, unscaled_control);
+  ops.fill(unscaled_control.slice(kControlGradientScale, {1}), 1.0);
+}
+
+}  // namespace polar

@@ -1,0 +1,143 @@
+#include "optim/optimizer.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "optim/adamw.h"
+#include "optim/matrix.h"
+#include "optim/routing.h"
+#include "optim/schedule.h"
+
+namespace polar {
+namespace {
+
+std::unique_ptr<Group> make_group(const GroupConfig& config, std::vector<Member> members, DType dtype) {
+  if (config.type == GroupType::adamw) return std::make_unique<AdamWGroup>(config, std::move(members), dtype);
+  return std::make_unique<MatrixGroup>(config, std::move(members), dtype);
+}
+
+// "model.layers.11.mlp.up_proj.weight" -> "model.layers.*.mlp.up_proj.weight": parts that are all digits.
+std::string family_of(const std::string& name) {
+  std::string family;
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('.', begin), name.size());
+    const std::string part = name.substr(begin, end - begin);
+    const bool number = !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
+    if (begin > 0) family += '.';
+    family += number ? "*" : part;
+    begin = end + 1;
+  }
+  return family;
+}
+
+using Row = std::vector<std::string>;
+
+std::string aligned(const std::vector<Row>& rows) {
+  std::vector<size_t> widths(rows.front().size());
+  for (const Row& row : rows)
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  std::string text;
+  for (const Row& row : rows) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) line += fmt::format("{:<{}}", row[i], widths[i] + 2);
+    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+  }
+  return text;
+}
+
+// The families of one group, one row each, in the order of their first appearance.
+std::vector<Row> family_rows(const Group& group) {
+  struct Family {
+    std::string name;
+    const Member* example;
+    int count;
+  };
+  std::vector<Family> families;
+  for (const Member& member : group.members()) {
+    const std::string name = family_of(member.name);
+    const auto same = std::find_if(families.begin(), families.end(), [&](const Family& f) {
+      return f.name == name && f.example->shape == member.shape;
+    });
+    if (same != families.end())
+      ++same->count;
+    else
+      families.push_back({name, &member, 1});
+  }
+  std::vector<Row> rows;
+  for (const Family& family : families) {
+    const Rule rule = group.rule(*family.example);
+    rows.push_back({family.name, family.example->shape.text(), fmt::format("x{}", family.count),
+                    group.config().name, rule.method, fmt::format("lr {}", group.config().lr),
+                    "scale " + rule.scale, fmt::format("wd {}", group.config().weight_decay)});
+  }
+  return rows;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedule,
+                     const ParameterRegistry& registry, int64_t max_steps, DType dtype)
+    : max_steps_(max_steps), dtype_(dtype) {
+  const std::vector<int> routes = route_parameters(config.groups, registry);
+  for (size_t g = 0; g < config.groups.size(); ++g) {
+    std::vector<Member> members;
+    for (size_t i = 0; i < routes.size(); ++i) {
+      const Parameter& p = registry.parameters()[i];
+      if (routes[i] == static_cast<int>(g)) members.push_back({p.name, p.shape, p.offset});
+    }
+    const std::optional<ScheduleConfig>& own = config.groups[g].schedule;
+    check_schedule(own.value_or(schedule), max_steps,
+                   own ? fmt::format("optimizer.groups.{}.schedule", g) : "schedule");
+    schedules_.push_back(own.value_or(schedule));
+    groups_.push_back(make_group(config.groups[g], std::move(members), dtype));
+  }
+}
+
+void Optimizer::plan(MemoryPlan& memory, const Ops& ops) {
+  for (const auto& group : groups_) group->plan(memory, ops, scratch_);
+  scratch_.plan(memory, dtype_);
+}
+
+void Optimizer::bind(Ops& ops, const Arena& arena) {
+  ops_ = &ops;
+  for (const auto& group : groups_) group->bind(ops, arena);
+  scratch_.bind(ops, arena);
+}
+
+void Optimizer::step(int64_t step, const Tensor& parameters, const Tensor& gradients, const Tensor& control) {
+  scratch_.begin_step(*ops_, control);
+  const std::vector<double> rates = learning_rates(step);
+  for (size_t g = 0; g < groups_.size(); ++g)
+    groups_[g]->step(*ops_, rates[g], parameters, gradients, control, scratch_);
+}
+
+std::vector<StateTensor> Optimizer::state() const {
+  std::vector<StateTensor> list;
+  for (const auto& group : groups_)
+    for (StateTensor& tensor : group->state()) list.push_back(std::move(tensor));
+  return list;
+}
+
+std::vector<double> Optimizer::learning_rates(int64_t step) const {
+  std::vector<double> rates;
+  for (size_t g = 0; g < groups_.size(); ++g)
+    rates.push_back(groups_[g]->config().lr * learning_rate_factor(schedules_[g], step, max_steps_));
+  return rates;
+}
+
+std::vector<std::string> Optimizer::group_names() const {
+  std::vector<std::string> names;
+  for (const auto& group : groups_) names.push_back(group->config().name);
+  return names;
+}
+
+std::string Optimizer::table() const {
+  std::vector<Row> rows;
+  for (const auto& group : groups_)
+    for (Row& row : family_rows(*group)) rows.push_back(std::move(row));
+  return rows.empty() ? std::string() : aligned(rows);
+}
+
+}  // namespace polar
