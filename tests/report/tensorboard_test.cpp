@@ -1,5 +1,5 @@
 // Event files: the checksum against published vectors, the bytes against a golden file that TensorBoard's own
-// EventAccumulator reads (tools/reference/read_events.py).
+// EventAccumulator reads (tools/reference/tensorboard_check.py).
 #include "report/tensorboard.h"
 
 #include <gmock/gmock.h>
