@@ -18,11 +18,15 @@ struct RunConfig {
   uint64_t seed = 1337;
   std::string device = "auto";  // auto | cpu | cuda
   int64_t threads = 0;          // CPU threads; 0: OMP_NUM_THREADS, else all cores
+
+  bool operator==(const RunConfig&) const = default;
 };
 
 struct BatchConfig {
   int64_t global_tokens = 0;    // tokens of one optimizer step over all ranks
   int64_t micro_sequences = 0;  // sequences of one forward/backward on one rank; 0: the whole global batch
+
+  bool operator==(const BatchConfig&) const = default;
 };
 
 struct TrainConfig {
@@ -30,6 +34,8 @@ struct TrainConfig {
   Recompute recompute = Recompute::none;
   std::string
       init_from;  // an HF directory or checkpoint whose weights start the run (not its optimizer state)
+
+  bool operator==(const TrainConfig&) const = default;
 };
 
 struct GuardConfig {
@@ -38,11 +44,15 @@ struct GuardConfig {
   int64_t window = 128;
   int64_t minimum = 32;
   int64_t max_consecutive_skips = 10;
+
+  bool operator==(const GuardConfig&) const = default;
 };
 
 struct EvaluationConfig {
   int64_t every_steps = 0;  // 0: only at the end
   int64_t sequences = 0;    // 0: the whole split
+
+  bool operator==(const EvaluationConfig&) const = default;
 };
 
 struct CheckpointConfig {
@@ -51,17 +61,23 @@ struct CheckpointConfig {
   int64_t keep_every = 0;   // additionally every step divisible by this; 0: none
   bool keep_best = false;   // additionally the one with the lowest validation loss
   bool background = true;
+
+  bool operator==(const CheckpointConfig&) const = default;
 };
 
 struct LogConfig {
   int64_t every_steps = 10;
   bool tensorboard = true;
+
+  bool operator==(const LogConfig&) const = default;
 };
 
 struct PrecisionConfig {
   std::string compute = "fp32";  // the CPU computes in fp32; bf16 needs CUDA
   std::string master = "fp32";
   std::string gradients = "fp32";
+
+  bool operator==(const PrecisionConfig&) const = default;
 };
 
 struct Experiment {
@@ -77,6 +93,8 @@ struct Experiment {
   EvaluationConfig evaluation;
   CheckpointConfig checkpoint;
   LogConfig log;
+
+  bool operator==(const Experiment&) const = default;
 };
 
 // Reads `file`, its includes and the overrides ("train.max_steps=20", "optimizer.groups.0.lr=1e-3").
@@ -86,5 +104,21 @@ Experiment load_experiment(const std::filesystem::path& file, const std::vector<
 
 // The resolved configuration: every key with its value; loading it gives the same experiment.
 std::string to_yaml(const Experiment& experiment);
+
+// XXH3-128 (32 hexadecimal digits) of the keys that determine the result: what must be equal for an exact
+// resume. Left out: name, directory, device and threads of the run, prefetching, and the sections evaluation,
+// checkpoint and log.
+std::string config_hash(const Experiment& experiment);
+
+enum class Compare { all_keys, result_keys };  // result_keys: those of config_hash
+
+// "train.max_steps: 300 -> 400" for every dotted key whose value differs between `a` and `b`; "(not set)"
+// where a key stands only in one of them.
+std::vector<std::string> differences(const Experiment& a, const Experiment& b,
+                                     Compare compare = Compare::all_keys);
+
+// The text of configs/reference.yaml: a valid configuration in which every key of the table stands once with
+// its meaning, type, unit and default.
+std::string reference_yaml();
 
 }  // namespace polar

@@ -10,6 +10,8 @@ namespace polar {
 struct DataSource {
   std::string path;     // glob pattern of token shards
   double weight = 1.0;  // relative share of the samples
+
+  bool operator==(const DataSource&) const = default;
 };
 
 // How documents become samples of sequence_length tokens.
@@ -25,6 +27,8 @@ struct DataConfig {
   std::vector<DataSource> train, validation;
   Packing packing = Packing::concatenate;
   int64_t prefetch_batches = 4;
+
+  bool operator==(const DataConfig&) const = default;
 };
 
 }  // namespace polar

@@ -19,6 +19,8 @@ struct MomentumConfig {
   MomentumKind kind = MomentumKind::first;
   double beta = 0.95;
   bool nesterov = false;
+
+  bool operator==(const MomentumConfig&) const = default;
 };
 
 struct OracleConfig {
@@ -28,12 +30,16 @@ struct OracleConfig {
   std::string coefficients = "jordan";
   std::vector<std::array<double, 3>> custom;
   double lower_bound = 1e-3;  // polar_express: of the normalised singular values
+
+  bool operator==(const OracleConfig&) const = default;
 };
 
 struct ScaleConfig {
   ScaleKind kind = ScaleKind::nuclear;
   double alpha = 1.0;   // nuclear: <M, U>^alpha
   double factor = 1.0;  // a constant on top
+
+  bool operator==(const ScaleConfig&) const = default;
 };
 
 struct ScheduleConfig {
@@ -41,6 +47,8 @@ struct ScheduleConfig {
   int64_t warmup_steps = 0;
   double decay_fraction = 0.4;  // wsd: share of all steps over which the rate falls
   double final = 0.0;           // share of lr at the last step
+
+  bool operator==(const ScheduleConfig&) const = default;
 };
 
 // One group of parameters. `type: muon` and `type: polargrad` in YAML are names for sets of the matrix
@@ -59,11 +67,15 @@ struct GroupConfig {
   OracleConfig oracle;
   ScaleConfig scale;
   std::optional<ScheduleConfig> schedule;  // else the run's
+
+  bool operator==(const GroupConfig&) const = default;
 };
 
 struct OptimizerConfig {
   std::vector<GroupConfig> groups;
   double clip_norm = 1.0;  // 0: no clipping
+
+  bool operator==(const OptimizerConfig&) const = default;
 };
 
 }  // namespace polar

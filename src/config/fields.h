@@ -1,0 +1,394 @@
+// THE table of all configuration keys: name, unit, meaning, range. Reading, writing, the key lists in
+// messages, configs/reference.yaml and the configuration hash are all made from it; an option more is a line
+// more here. Types and defaults are those of the members. A visitor is called as visit(Key, member) for each
+// key in order.
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include "config/experiment.h"
+#include "config/key.h"
+
+namespace polar {
+
+// Sections are visited for reading (S) and for writing (const S).
+template <class T, class S>
+concept Section = std::same_as<std::remove_const_t<T>, S>;
+
+template <class Visitor, Section<RunConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "name", .doc = "name of the run in logs and reports", .changes_result = false}, c.name);
+  visit({.name = "dir", .doc = "directory of the run; empty: runs/<name>", .changes_result = false}, c.dir);
+  visit({.name = "seed", .doc = "of initial weights and of the order of samples"}, c.seed);
+  visit({.name = "device",
+         .doc = "where to compute; auto: a GPU if there is one",
+         .choices = "auto | cpu | cuda",
+         .changes_result = false},
+        c.device);
+  visit({.name = "threads",
+         .doc = "CPU threads; 0: OMP_NUM_THREADS, else all cores",
+         .range = between(0, 4096),
+         .changes_result = false},
+        c.threads);
+}
+
+template <class Visitor, Section<ModelConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "architecture", .doc = "qwen2: bias on q, k, v; qwen3: RMSNorm on the heads of q and k"},
+        c.architecture);
+  visit({.name = "vocab_size",
+         .unit = "tokens",
+         .doc = "rows of embedding and head",
+         .range = between(1, 1 << 24),
+         .required = true},
+        c.vocab_size);
+  visit({.name = "hidden_size",
+         .unit = "features",
+         .doc = "width of the residual stream",
+         .range = between(1, 1 << 20),
+         .required = true},
+        c.hidden_size);
+  visit({.name = "num_hidden_layers",
+         .unit = "layers",
+         .doc = "decoder layers",
+         .range = between(1, 1 << 16),
+         .required = true},
+        c.num_hidden_layers);
+  visit({.name = "num_attention_heads",
+         .unit = "heads",
+         .doc = "query heads",
+         .range = between(1, 1 << 16),
+         .required = true},
+        c.num_attention_heads);
+  visit({.name = "num_key_value_heads",
+         .unit = "heads",
+         .doc = "key and value heads; divides num_attention_heads",
+         .range = between(1, 1 << 16),
+         .required = true},
+        c.num_key_value_heads);
+  visit({.name = "head_dim",
+         .unit = "features",
+         .doc = "width of a head, even; 0: hidden_size / num_attention_heads",
+         .range = between(0, 1 << 16)},
+        c.head_dim);
+  visit({.name = "intermediate_size",
+         .unit = "features",
+         .doc = "width of the SwiGLU MLP",
+         .range = between(1, 1 << 22),
+         .required = true},
+        c.intermediate_size);
+  visit({.name = "max_position_embeddings",
+         .unit = "tokens",
+         .doc = "longest sequence in config.json; 0: data.sequence_length",
+         .range = between(0, 1 << 30)},
+        c.max_position_embeddings);
+  visit({.name = "rope_theta", .doc = "base of the rotary frequencies", .range = above(0)}, c.rope_theta);
+  visit({.name = "rms_norm_eps", .doc = "added to the mean square in RMSNorm", .range = above(0)},
+        c.rms_norm_eps);
+  visit({.name = "tie_word_embeddings", .doc = "the head is the embedding matrix"}, c.tie_word_embeddings);
+  visit({.name = "sliding_window",
+         .unit = "tokens",
+         .doc = "how many a query sees, itself included; 0: all before it",
+         .range = between(0, 1 << 30)},
+        c.sliding_window);
+  visit({.name = "initializer_range",
+         .doc = "standard deviation of the normal initial weights",
+         .range = above(0)},
+        c.initializer_range);
+  visit({.name = "scale_residual_init", .doc = "o_proj and down_proj start divided by sqrt(2 layers)"},
+        c.scale_residual_init);
+  visit({.name = "z_loss", .doc = "coefficient of logsumexp^2, in the gradient only", .range = at_least(0)},
+        c.z_loss);
+  visit({.name = "logit_softcap", .doc = "c of c tanh(logit / c); 0: none", .range = at_least(0)},
+        c.logit_softcap);
+}
+
+template <class Visitor, Section<DataSource> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "path",
+         .doc = "glob pattern of token shards, relative to the working directory",
+         .required = true},
+        c.path);
+  visit({.name = "weight", .doc = "relative share of the samples", .range = above(0)}, c.weight);
+}
+
+template <class Visitor, Section<DataConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "sequence_length",
+         .unit = "tokens",
+         .doc = "length of a training sequence",
+         .range = between(1, 1 << 24),
+         .required = true},
+        c.sequence_length);
+  visit({.name = "tokenizer", .doc = "a SentencePiece .model, bytes, or empty: token ids only"}, c.tokenizer);
+  visit({.name = "train", .doc = "sources, mixed by weight", .required = true}, c.train);
+  visit({.name = "validation", .doc = "held-out sources; [] for none"}, c.validation);
+  visit({.name = "packing", .doc = "documents: attention and targets stay inside each document"}, c.packing);
+  visit({.name = "prefetch_batches",
+         .unit = "micro-batches",
+         .doc = "read ahead by a thread; 0: none",
+         .range = between(0, 4096),
+         .changes_result = false},
+        c.prefetch_batches);
+}
+
+template <class Visitor, Section<BatchConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "global_tokens",
+         .unit = "tokens",
+         .doc = "of one optimizer step, over all ranks",
+         .range = count(1),
+         .required = true},
+        c.global_tokens);
+  visit({.name = "micro_sequences",
+         .unit = "sequences",
+         .doc = "of one forward and backward on one rank; 0: the whole global batch",
+         .range = between(0, 1 << 24)},
+        c.micro_sequences);
+}
+
+template <class Visitor, Section<MomentumConfig> C>
+void fields(Visitor& visit, C& c) {
+  const bool used = c.kind != MomentumKind::none;
+  visit({.name = "kind",
+         .doc = "first: polar of the EMA; polar_first: EMA of the polar factor; heavy_ball: b M + G"},
+        c.kind);
+  visit({.name = "beta",
+         .doc = "decay of the momentum",
+         .range = below(0, 1),
+         .applies = used,
+         .applies_to = "a momentum kind other than none"},
+        c.beta);
+  visit({.name = "nesterov",
+         .doc = "look one step ahead",
+         .applies = used,
+         .applies_to = "a momentum kind other than none"},
+        c.nesterov);
+}
+
+template <class Visitor, Section<OracleConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "kind", .doc = "what computes the orthogonal factor; svd is exact"}, c.kind);
+  visit({.name = "steps",
+         .unit = "iterations",
+         .doc = "of the polynomial",
+         .range = between(1, 100),
+         .applies = c.kind != OracleKind::svd,
+         .applies_to = "oracle kind newton_schulz or polar_express"},
+        c.steps);
+  visit({.name = "coefficients",
+         .doc = "or a list of [a, b, c], one per step, the last one repeated",
+         .choices = kCoefficientNames,
+         .applies = c.kind == OracleKind::newton_schulz,
+         .applies_to = "oracle kind newton_schulz"},
+        Coefficients{c.coefficients, c.custom});
+}
+
+template <class Visitor, Section<ScaleConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "kind",
+         .doc = "nuclear: <M,U>^alpha; rms_match: 0.2 sqrt(max(m,n)); spectral: sqrt(m/n); "
+                "jordan: sqrt(max(1,m/n)); m rows, n columns"},
+        c.kind);
+  visit({.name = "alpha",
+         .doc = "power of the nuclear norm: 0 is Muon, 1 is PolarGrad",
+         .range = between(-8, 8),
+         .applies = c.kind == ScaleKind::nuclear,
+         .applies_to = "scale kind nuclear"},
+        c.alpha);
+  visit({.name = "factor", .doc = "a constant on top", .range = above(0)}, c.factor);
+}
+
+template <class Visitor, Section<ScheduleConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "kind", .doc = "of the learning rate after warm-up; wsd: warm-up, stable, 1-sqrt decay"},
+        c.kind);
+  visit({.name = "warmup_steps",
+         .unit = "steps",
+         .doc = "linear from 0 to lr; below train.max_steps",
+         .range = count(0)},
+        c.warmup_steps);
+  visit({.name = "decay_fraction",
+         .doc = "share of all steps over which the rate falls",
+         .range = between(0, 1),
+         .applies = c.kind == ScheduleKind::wsd,
+         .applies_to = "schedule kind wsd"},
+        c.decay_fraction);
+  visit({.name = "final",
+         .doc = "share of lr at the last step",
+         .range = between(0, 1),
+         .applies = c.kind != ScheduleKind::constant,
+         .applies_to = "a schedule kind other than constant"},
+        c.final);
+}
+
+template <class Visitor, Section<GroupConfig> C>
+void fields(Visitor& visit, C& c) {
+  const bool adamw = c.type == GroupType::adamw;
+  constexpr std::string_view kMatrixTypes = "type muon, polargrad or matrix";
+  visit({.name = "match",
+         .doc = "patterns (* and ?) of parameter names; the first group that matches takes the parameter",
+         .required = true},
+        c.match);
+  visit({.name = "type",
+         .doc = "muon and polargrad are names for sets of the matrix keys",
+         .choices = "adamw | muon | polargrad | matrix",
+         .required = true},
+        c.name);
+  visit({.name = "lr", .doc = "learning rate at the top of the schedule", .range = at_least(0)}, c.lr);
+  visit({.name = "weight_decay", .doc = "decoupled: W <- (1 - lr weight_decay) W", .range = at_least(0)},
+        c.weight_decay);
+  visit({.name = "betas",
+         .doc = "decay of first and second moment",
+         .range = below(0, 1),
+         .applies = adamw,
+         .applies_to = "type adamw"},
+        c.betas);
+  visit({.name = "eps",
+         .doc = "added to the root of the second moment",
+         .range = above(0),
+         .applies = adamw,
+         .applies_to = "type adamw"},
+        c.eps);
+  visit({.name = "momentum", .doc = "what the oracle sees", .applies = !adamw, .applies_to = kMatrixTypes},
+        c.momentum);
+  visit({.name = "oracle", .doc = "the orthogonal factor U", .applies = !adamw, .applies_to = kMatrixTypes},
+        c.oracle);
+  visit({.name = "scale", .doc = "what U is multiplied with", .applies = !adamw, .applies_to = kMatrixTypes},
+        c.scale);
+  visit({.name = "schedule", .doc = "of this group; left out: the run's"}, c.schedule);
+}
+
+template <class Visitor, Section<OptimizerConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "groups", .doc = "first match wins, no parameter may be left over", .required = true},
+        c.groups);
+  visit({.name = "clip_norm",
+         .doc = "largest norm of the whole gradient; 0: no clipping",
+         .range = at_least(0)},
+        c.clip_norm);
+}
+
+template <class Visitor, Section<PrecisionConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "compute", .doc = "of activations and products; the CPU has fp32", .choices = "fp32 | bf16"},
+        c.compute);
+  visit({.name = "master", .doc = "of the weights that the optimizer updates", .choices = "fp32"}, c.master);
+  visit({.name = "gradients", .doc = "of accumulated gradients; the CPU has fp32", .choices = "fp32 | bf16"},
+        c.gradients);
+}
+
+template <class Visitor, Section<TrainConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "max_steps",
+         .unit = "steps",
+         .doc = "optimizer steps of the whole run",
+         .range = count(1),
+         .required = true},
+        c.max_steps);
+  visit({.name = "recompute", .doc = "activations computed again in the backward pass to save memory"},
+        c.recompute);
+  visit({.name = "init_from",
+         .doc = "a checkpoint or Hugging Face directory whose weights start the run; empty: random"},
+        c.init_from);
+}
+
+template <class Visitor, Section<GuardConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "enabled", .doc = "skip steps whose loss or gradient norm is not finite or spikes"},
+        c.enabled);
+  visit({.name = "deviations",
+         .unit = "standard deviations",
+         .doc = "above the mean of the window is a spike",
+         .range = above(0)},
+        c.deviations);
+  visit({.name = "window",
+         .unit = "steps",
+         .doc = "that mean and deviation come from",
+         .range = between(1, 1 << 20)},
+        c.window);
+  visit({.name = "minimum",
+         .unit = "steps",
+         .doc = "in the window before spikes are judged; at most window",
+         .range = between(1, 1 << 20)},
+        c.minimum);
+  visit({.name = "max_consecutive_skips",
+         .unit = "steps",
+         .doc = "skipped in a row before the run stops with exit code 4",
+         .range = count(1)},
+        c.max_consecutive_skips);
+}
+
+template <class Visitor, Section<EvaluationConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "every_steps",
+         .unit = "steps",
+         .doc = "between validations; 0: only at the end",
+         .range = count(0),
+         .changes_result = false},
+        c.every_steps);
+  visit({.name = "sequences",
+         .unit = "sequences",
+         .doc = "of the validation split; 0: all",
+         .range = count(0),
+         .changes_result = false},
+        c.sequences);
+}
+
+template <class Visitor, Section<CheckpointConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "every_steps",
+         .unit = "steps",
+         .doc = "between checkpoints; 0: only at the end and on a signal",
+         .range = count(0),
+         .changes_result = false},
+        c.every_steps);
+  visit({.name = "keep_last",
+         .unit = "checkpoints",
+         .doc = "the newest ones kept; 0: all",
+         .range = count(0),
+         .changes_result = false},
+        c.keep_last);
+  visit({.name = "keep_every",
+         .unit = "steps",
+         .doc = "also keep the steps divisible by this; 0: none",
+         .range = count(0),
+         .changes_result = false},
+        c.keep_every);
+  visit({.name = "keep_best",
+         .doc = "also keep the one with the lowest validation loss",
+         .changes_result = false},
+        c.keep_best);
+  visit({.name = "background", .doc = "write while training goes on", .changes_result = false}, c.background);
+}
+
+template <class Visitor, Section<LogConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "every_steps",
+         .unit = "steps",
+         .doc = "between lines of metrics.jsonl",
+         .range = count(1),
+         .changes_result = false},
+        c.every_steps);
+  visit({.name = "tensorboard", .doc = "also write TensorBoard events", .changes_result = false},
+        c.tensorboard);
+}
+
+template <class Visitor, Section<Experiment> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "run", .doc = "the run itself"}, c.run);
+  visit({.name = "model", .doc = "the keys of Hugging Face's config.json", .required = true}, c.model);
+  visit({.name = "data", .doc = "token shards and how they become samples", .required = true}, c.data);
+  visit({.name = "batch", .doc = "the rest is accumulation and ranks", .required = true}, c.batch);
+  visit({.name = "optimizer", .doc = "which rule updates which parameters", .required = true}, c.optimizer);
+  visit({.name = "schedule", .doc = "the learning rate over the steps"}, c.schedule);
+  visit({.name = "precision", .doc = "number formats"}, c.precision);
+  visit({.name = "train", .doc = "the loop", .required = true}, c.train);
+  visit({.name = "guard", .doc = "against spikes of the loss"}, c.guard);
+  visit({.name = "evaluation", .doc = "validation during training"}, c.evaluation);
+  visit({.name = "checkpoint", .doc = "when to save and what to keep"}, c.checkpoint);
+  visit({.name = "log", .doc = "what is written about the run"}, c.log);
+}
+
+}  // namespace polar

@@ -1,0 +1,50 @@
+// configs/reference.yaml from the table of keys.
+#include "config/checks.h"
+#include "config/experiment.h"
+#include "config/reader.h"
+#include "config/writer.h"
+
+namespace polar {
+namespace {
+
+// Defaults everywhere but where a key is required, or where another value lets more keys apply.
+Experiment reference_experiment() {
+  Experiment e;
+  e.model.vocab_size = 4096;
+  e.model.hidden_size = 256;
+  e.model.num_hidden_layers = 6;
+  e.model.num_attention_heads = 8;
+  e.model.num_key_value_heads = 4;
+  e.model.intermediate_size = 768;
+  e.data.sequence_length = 256;
+  e.data.train = {{.path = "data/demo/train-*.bin"}};
+  e.data.validation = {{.path = "data/demo/val-*.bin"}};
+  e.batch.global_tokens = 16384;
+  e.train.max_steps = 300;
+  e.schedule.kind = ScheduleKind::wsd;
+
+  GroupConfig attention = group_defaults("polargrad");
+  attention.match = {"*.self_attn.*_proj.weight"};
+  GroupConfig mlp = group_defaults("muon");
+  mlp.match = {"*.mlp.*_proj.weight"};
+  GroupConfig rest = group_defaults("adamw");
+  rest.match = {"*"};
+  rest.schedule = ScheduleConfig{.kind = ScheduleKind::wsd};
+  e.optimizer.groups = {attention, mlp, rest};
+  return e;
+}
+
+}  // namespace
+
+std::string reference_yaml() {
+  return "# Every key of a configuration, with [type; unit; default]. Written by the program from the table "
+         "in\n"
+         "# src/config/fields.h; itself a valid configuration. Other keys are refused. `include: other.yaml` "
+         "(or a\n"
+         "# list of files, relative to this one) reads other files first; on the command line, dotted "
+         "overrides:\n"
+         "# train.max_steps=20 optimizer.groups.0.lr=1e-3 (nothing behind = brings the default back).\n" +
+         print_yaml(to_tree(reference_experiment(), WriteKeys::all, true));
+}
+
+}  // namespace polar
