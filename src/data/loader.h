@@ -82,9 +82,10 @@ class Loader {
  private:
   struct Source {
     std::vector<Shard> shards;
-    std::vector<uint64_t> first_sample;  // of each shard, and at the end their sum
-    uint64_t share = 0;  // of what the sources before leave over, in 2^-64; last source: unused
+    std::vector<uint64_t> first_sample = {0};  // of each shard; at the end the number of samples
+    uint64_t share = 0;  // of what the sources before leave over, in units of 2^-64; the last takes the rest
     uint64_t samples() const { return first_sample.back(); }
+    Place place(uint64_t sample, int64_t sequence_length) const;
   };
   void open_source(const DataSource& source);
   void set_shares();

@@ -27,7 +27,7 @@ class Prefetcher {
 
   struct View {
     Batch batch;
-    BatchCounts counts;
+    BatchCounts counts = {};
     uint64_t index = 0;  // n
     uint64_t first_sample = 0;
   };
@@ -48,7 +48,6 @@ class Prefetcher {
   uint64_t filled_;    // batches before this one are ready
   uint64_t taken_;     // batches before this one have been handed out
   uint64_t released_;  // batches before this one may be overwritten
-  uint64_t first_;
   bool stop_ = false;
   std::exception_ptr error_;
   double wait_seconds_ = 0;

@@ -52,9 +52,10 @@ class StreamDecoder {
   std::string finish();
 
  private:
+  std::string take(bool at_end);
   const Tokenizer& tokenizer_;
-  std::string pending_;
-  bool at_start_ = true;
+  std::string pending_;  // bytes that are not a whole character yet
+  bool drop_space_;      // the dummy prefix is still to come
 };
 
 // `spec` is the configuration's data.tokenizer: "bytes" (ids 0..255 and eos 256), or a SentencePiece .model
