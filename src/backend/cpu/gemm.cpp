@@ -1,14 +1,136 @@
-// stub
+// Matrix products through BLAS, one thread a call. The product is cut into blocks of c whose borders depend on
+// the shapes alone, so any number of threads gives the same bits.
+#include <cblas.h>
+
+#include <algorithm>
+#include <limits>
+
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
+#include "backend/cpu/parallel.h"
+
 namespace polar::cpu {
-void gemm(Transpose, Transpose, double, const MatrixView&, const MatrixView&, double, const MatrixView&) {
-  fail("not there yet");
+namespace {
+
+constexpr int64_t kMaxBlocks = 32;            // enough for 16 cores to balance
+constexpr int64_t kMinBlockWork = 1 << 22;    // multiply-adds below which a BLAS call is mostly overhead
+constexpr int64_t kBlockAlignment = 16;       // rows and columns: whole registers in BLAS's inner kernel
+constexpr int64_t kBiasRowsPerChunk = 64;     // rows that one task of add_bias handles
+constexpr int64_t kBiasColumnsPerChunk = 64;  // columns that one task of bias_backward handles
+
+// How c is cut: blocks of `rows` x `cols` (the last ones may be smaller).
+struct Blocks {
+  int64_t rows, cols;
+};
+
+// Every block packs its rows of a and its columns of b anew: of all ways to make `count` blocks (a power of
+// two) take the one that packs least.
+Blocks choose_blocks(int64_t m, int64_t n, int64_t k) {
+  int64_t count = 1;
+  while (count < kMaxBlocks && m * n / (2 * count) * k >= kMinBlockWork) count *= 2;
+  Blocks best{m, n};
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (int64_t down = 1; down <= count; down *= 2) {
+    const int64_t across = count / down;
+    const Blocks candidate{divide_up(divide_up(m, down), kBlockAlignment) * kBlockAlignment,
+                           divide_up(divide_up(n, across), kBlockAlignment) * kBlockAlignment};
+    const int64_t made = divide_up(m, candidate.rows) * divide_up(n, candidate.cols);
+    const int64_t packed = divide_up(m, candidate.rows) * n + divide_up(n, candidate.cols) * m;
+    if (2 * made > count && packed < least) {
+      least = packed;
+      best = candidate;
+    }
+  }
+  return best;
 }
-void add_bias(const MatrixView&, const Tensor&) {
-  fail("not there yet");
+
+CBLAS_TRANSPOSE blas(Transpose transpose) {
+  return transpose == Transpose::yes ? CblasTrans : CblasNoTrans;
 }
-void bias_backward(const MatrixView&, const Tensor&) {
-  fail("not there yet");
+
+blasint blas(int64_t size) {
+  require(size <= std::numeric_limits<blasint>::max(), "gemm: a size is beyond BLAS's integers");
+  return static_cast<blasint>(size);
 }
+
+void blas_gemm(Transpose ta, Transpose tb, int64_t m, int64_t n, int64_t k, double alpha, const float* a,
+               int64_t lda, const float* b, int64_t ldb, double beta, float* c, int64_t ldc) {
+  cblas_sgemm(CblasRowMajor, blas(ta), blas(tb), blas(m), blas(n), blas(k), static_cast<float>(alpha), a,
+              blas(lda), b, blas(ldb), static_cast<float>(beta), c, blas(ldc));
+}
+
+void blas_gemm(Transpose ta, Transpose tb, int64_t m, int64_t n, int64_t k, double alpha, const double* a,
+               int64_t lda, const double* b, int64_t ldb, double beta, double* c, int64_t ldc) {
+  cblas_dgemm(CblasRowMajor, blas(ta), blas(tb), blas(m), blas(n), blas(k), alpha, a, blas(lda), b, blas(ldb),
+              beta, c, blas(ldc));
+}
+
+template <class T>
+void gemm_blocks(Transpose ta, Transpose tb, double alpha, const MatrixView& a, const MatrixView& b,
+                 double beta, const MatrixView& c, int64_t k) {
+  const Blocks blocks = choose_blocks(c.rows, c.cols, k);
+  const int64_t across = divide_up(c.cols, blocks.cols);
+  const int64_t a_step = ta == Transpose::yes ? 1 : a.stride;  // from one row of op(a) to the next
+  const int64_t b_step = tb == Transpose::yes ? b.stride : 1;  // from one column of op(b) to the next
+  parallel_for(divide_up(c.rows, blocks.rows) * across, [&](int64_t block) {
+    const int64_t row = block / across * blocks.rows, col = block % across * blocks.cols;
+    blas_gemm(ta, tb, std::min(blocks.rows, c.rows - row), std::min(blocks.cols, c.cols - col), k, alpha,
+              static_cast<const T*>(a.data) + row * a_step, a.stride,
+              static_cast<const T*>(b.data) + col * b_step, b.stride, beta,
+              static_cast<T*>(c.data) + row * c.stride + col, c.stride);
+  });
+}
+
+}  // namespace
+
+void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
+          const MatrixView& b, double beta, const MatrixView& c) {
+  const bool ta = transpose_a == Transpose::yes, tb = transpose_b == Transpose::yes;
+  const int64_t k = ta ? a.rows : a.cols;
+  require((ta ? a.cols : a.rows) == c.rows, "gemm: rows of op(a) = rows of c");
+  require((tb ? b.rows : b.cols) == c.cols, "gemm: columns of op(b) = columns of c");
+  require((tb ? b.cols : b.rows) == k, "gemm: columns of op(a) = rows of op(b)");
+  require(a.dtype == c.dtype && b.dtype == c.dtype, "gemm: one dtype");
+  require(a.stride >= a.cols && b.stride >= b.cols && c.stride >= c.cols, "gemm: strides cover the columns");
+  if (c.rows == 0 || c.cols == 0) return;
+  dispatch(c.dtype, "gemm", [&](auto zero) {
+    gemm_blocks<decltype(zero)>(transpose_a, transpose_b, alpha, a, b, beta, c, k);
+  });
+}
+
+void add_bias(const MatrixView& y, const Tensor& bias) {
+  require(bias.count() == y.cols && bias.dtype == y.dtype, "add_bias: one bias a column");
+  dispatch(y.dtype, "add_bias", [&](auto zero) {
+    using T = decltype(zero);
+    const T* from = bias.as<T>();
+    parallel_for(divide_up(y.rows, kBiasRowsPerChunk), [&](int64_t chunk) {
+      const int64_t end = std::min(y.rows, (chunk + 1) * kBiasRowsPerChunk);
+      for (int64_t row = chunk * kBiasRowsPerChunk; row < end; ++row) {
+        T* to = static_cast<T*>(y.data) + row * y.stride;
+#pragma omp simd
+        for (int64_t col = 0; col < y.cols; ++col) to[col] += from[col];
+      }
+    });
+  });
+}
+
+// A task owns a strip of columns and adds its rows from the first to the last.
+void bias_backward(const MatrixView& dy, const Tensor& dbias) {
+  require(dbias.count() == dy.cols && dbias.dtype == dy.dtype, "bias_backward: one bias a column");
+  dispatch(dy.dtype, "bias_backward", [&](auto zero) {
+    using T = decltype(zero);
+    parallel_for(divide_up(dy.cols, kBiasColumnsPerChunk), [&](int64_t chunk) {
+      const int64_t first = chunk * kBiasColumnsPerChunk;
+      const int64_t width = std::min(kBiasColumnsPerChunk, dy.cols - first);
+      T sums[kBiasColumnsPerChunk] = {};
+      for (int64_t row = 0; row < dy.rows; ++row) {
+        const T* from = static_cast<const T*>(dy.data) + row * dy.stride + first;
+#pragma omp simd
+        for (int64_t col = 0; col < width; ++col) sums[col] += from[col];
+      }
+      for (int64_t col = 0; col < width; ++col) dbias.as<T>()[first + col] += sums[col];
+    });
+  });
+}
+
 }  // namespace polar::cpu
