@@ -22,7 +22,6 @@ class Optimizer {
   // `dtype` is that of parameters, gradients and state. The registry is read during construction only.
   Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedule, const ParameterRegistry& registry,
             int64_t max_steps, DType dtype);
-  ~Optimizer();
 
   // Adds the state (category "optimizer") and the scratch space of a step (category "workspace").
   void plan(MemoryPlan& memory, const Ops& ops);
