@@ -253,7 +253,7 @@ std::string render_page(std::span<const RunData> runs) {
 <button type="button" data-x="step" aria-pressed="true">Steps</button>
 <button type="button" data-x="tokens" aria-pressed="false">Tokens</button></div>
 <label><input type="checkbox" id="log"> log y</label>
-<label>smoothing <input type="range" id="smooth" min="0" max="0.99" step="0.01" value="0.8"></label>
+<label>smoothing <input type="range" id="smooth" min="0" max="0.99" step="0.01" value="0.7"></label>
 <button type="button" id="reset" hidden>Reset zoom</button>
 </div></nav>
 <main>

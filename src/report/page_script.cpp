@@ -8,7 +8,7 @@ const char* const kPageScript = R"js(
 'use strict';
 (() => {
 const runs = JSON.parse(document.getElementById('data').textContent).runs;
-const state = {x: 'step', log: false, smooth: 0.8, zoom: null, hidden: new Set()};
+const state = {x: 'step', log: false, smooth: 0.7, zoom: null, hidden: new Set()};
 const HEIGHT = 250, LEFT = 54, RIGHT = 14, TOP = 8, BOTTOM = 24;
 const DASHES = ['', '6 4', '2 3', '8 3 2 3'];
 
@@ -42,23 +42,32 @@ function html(name, className, text, parent) {
   return element;
 }
 
+// Four digits, in the unit that suits `size`: the value itself, or the largest tick of an axis.
 const UNITS = [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']];
-function number(value) {
-  const size = Math.abs(value);
-  if (size > 0 && size < 1e-3) return value.toExponential(2).replace(/\.?0+e/, 'e');
+function number(value, size = Math.abs(value)) {
+  if (value === 0) return '0';
+  if (size < 1e-3) return value.toExponential(2).replace(/\.?0+e/, 'e');
   const unit = UNITS.find(u => size >= 10 * u[0] || (u[0] > 1e3 && size >= u[0]));
   return unit ? +(value / unit[0]).toPrecision(4) + unit[1] : String(+value.toPrecision(4));
 }
 
-// Exponential moving average without the pull towards zero at its start.
+// Weighted mean over both sides, weights falling by `weight` a point: unlike a trailing mean it does not lag.
 function smoothed(values, weight) {
-  let average = 0, total = 0;
-  return values.map(value => {
-    if (value === null) return null;
-    average = weight * average + (1 - weight) * value;
-    total = weight * total + (1 - weight);
-    return average / total;
-  });
+  const sums = values.map(() => [0, 0]);
+  const sweep = indices => {
+    let sum = 0, total = 0;
+    for (const i of indices) {
+      if (values[i] === null) continue;
+      sums[i][0] += weight * sum;
+      sums[i][1] += weight * total;
+      sum = weight * sum + values[i];
+      total = weight * total + 1;
+    }
+  };
+  const order = [...values.keys()];
+  sweep(order);
+  sweep(order.reverse());
+  return values.map((value, i) => value === null ? null : (sums[i][0] + value) / (sums[i][1] + 1));
 }
 
 function pointsOf(xs, ys) {
@@ -66,6 +75,17 @@ function pointsOf(xs, ys) {
   for (let i = 0; i < xs.length; i++)
     if (ys[i] !== null && (!state.log || ys[i] > 0)) points.push([xs[i], ys[i]]);
   return points;
+}
+
+// Where one run has several lines, their dashes say which is which: "solid: adamw · dashed: muon, polargrad".
+function dashNames(chart) {
+  const names = [];
+  for (const run of runs)
+    columnsOf(chart, run).forEach((name, order) => {
+      (names[order % DASHES.length] ||= new Set()).add(name.slice(chart.column.length));
+    });
+  if (names.length < 2) return '';
+  return names.map((set, i) => ['solid', 'dashed', 'dotted', 'dash-dot'][i] + ': ' + [...set].join(', ')).join(' · ');
 }
 
 // All lines of a chart: {run, label, color, dash, points, raw}.
@@ -155,16 +175,17 @@ function scales(chart, lines, width) {
 }
 
 function drawAxes(root, s) {
-  const ticksY = (state.log ? logTicks : linearTicks)(s.y0, s.y1, 5);
+  const ticksY = (state.log ? logTicks : linearTicks)(s.y0, s.y1, 6);
+  const largest = Math.max(...ticksY.map(Math.abs));
   for (const tick of ticksY) {
     const y = s.toY(tick);
     svg('line', {x1: LEFT, x2: s.right, y1: y, y2: y, class: 'grid'}, root);
-    svg('text', {x: LEFT - 8, y: y + 4, 'text-anchor': 'end'}, root).textContent = number(tick);
+    svg('text', {x: LEFT - 8, y: y + 4, 'text-anchor': 'end'}, root).textContent = number(tick, largest);
   }
-  for (const tick of linearTicks(s.x0, s.x1, Math.max(2, (s.right - LEFT) / 90))) {
-    if (!Number.isInteger(tick)) continue;
-    svg('text', {x: s.toX(tick), y: s.bottom + 17, 'text-anchor': 'middle'}, root).textContent = number(tick);
-  }
+  const ticksX = linearTicks(s.x0, s.x1, Math.max(2, (s.right - LEFT) / 90)).filter(Number.isInteger);
+  for (const tick of ticksX)
+    svg('text', {x: s.toX(tick), y: s.bottom + 17, 'text-anchor': 'middle'}, root).textContent =
+      number(tick, Math.max(...ticksX));
   svg('line', {x1: LEFT, x2: s.right, y1: s.bottom, y2: s.bottom, class: 'axis'}, root);
 }
 
@@ -183,7 +204,7 @@ function draw(chart) {
   root.setAttribute('viewBox', '0 0 ' + width + ' ' + HEIGHT);
   root.setAttribute('height', HEIGHT);
   const clip = svg('clipPath', {id: 'clip-' + chart.column}, root);
-  svg('rect', {x: LEFT, y: TOP - 4, width: s.right - LEFT + 4, height: s.bottom - TOP + 8}, clip);
+  svg('rect', {x: LEFT - 4, y: TOP - 4, width: s.right - LEFT + 8, height: s.bottom - TOP + 8}, clip);
   drawAxes(root, s);
   const curves = svg('g', {'clip-path': 'url(#clip-' + chart.column + ')'}, root);
   for (const line of chart.lines) if (line.raw) drawCurve(curves, line.raw, line, s, 'curve faint');
@@ -222,6 +243,8 @@ function hover(chart, px) {
   for (const line of chart.lines) {
     if (!line.points.length) continue;
     const i = nearest(line.points, at), [x, y] = line.points[i];
+    const ended = at < line.points[0][0] || at > line.points[line.points.length - 1][0];
+    if (ended && Math.abs(s.toX(x) - px) > 24) continue;
     if (x >= s.x0 && x <= s.x1) found.push({line, x, y, raw: line.raw ? line.raw[i][1] : null});
   }
   if (!found.length) return;
@@ -282,7 +305,7 @@ function press(buttons, chosen) {
 const container = document.getElementById('charts');
 charts.forEach((chart, index) => {
   chart.box = html('div', index === 0 && charts.length % 2 === 1 ? 'chart wide' : 'chart', '', container);
-  html('span', '', chart.unit, html('h3', '', chart.title, chart.box));
+  html('span', '', chart.unit || dashNames(chart), html('h3', '', chart.title, chart.box));
   chart.svg = svg('svg', {role: 'img', 'aria-label': chart.title}, chart.box);
   chart.tip = html('div', 'tip', '', chart.box);
   chart.tip.hidden = true;

@@ -50,23 +50,22 @@ input[type="range"] { width: 110px; }
 .grid { stroke: var(--grid); }
 .axis { stroke: var(--line); }
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
-.faint { stroke-width: 1; opacity: .28; }
+.faint { stroke-width: 1; opacity: .38; }
 .cursor { stroke: var(--soft); stroke-dasharray: 3 3; }
 .brush { fill: var(--accent); opacity: .14; }
 .tip { position: absolute; pointer-events: none; z-index: 1; padding: 6px 10px; border-radius: 8px; font-size: 12px;
   background: var(--card); border: 1px solid var(--line); box-shadow: 0 4px 14px rgb(0 0 0 / .16); white-space: nowrap; }
 .tip b { display: block; font-weight: 600; }
 .tip div { display: flex; gap: 14px; justify-content: space-between; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; }
+.scroll { overflow-x: auto; width: fit-content; max-width: 100%; }
+table { border-collapse: collapse; min-width: 460px; }
 th, td { padding: 7px 14px; text-align: left; border-top: 1px solid var(--grid); vertical-align: top; }
 thead th { border-top: 0; border-bottom: 1px solid var(--line); font-weight: 600; }
 tbody th { font-weight: 400; color: var(--soft); white-space: nowrap; }
 .numbers td, .numbers thead th { text-align: right; font-variant-numeric: tabular-nums; }
 .best { font-weight: 700; color: var(--accent); }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 16px;
-  align-items: start; }
-.card { padding: 14px 16px; min-width: 0; }
+.cards { columns: 340px; column-gap: 16px; }
+.card { padding: 14px 16px; margin-bottom: 16px; break-inside: avoid; }
 dl { display: grid; grid-template-columns: auto 1fr; gap: 2px 16px; margin: 0; }
 dt { color: var(--soft); }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; }

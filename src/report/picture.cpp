@@ -71,9 +71,9 @@ void add_run(const RunData& run, size_t i, std::string& data, std::vector<std::s
                     val_title = quoted(run.name + ", validation");
   if (has_points(loss)) {
     data += data_block(fmt::format("raw{}", i), run.metrics, loss);
-    data += data_block(fmt::format("smooth{}", i), run.metrics, smooth(loss, 0.8));
+    data += data_block(fmt::format("smooth{}", i), run.metrics, smooth(loss, 0.7));
     curves.push_back(
-        fmt::format("$raw{} using 1:2 with lines lc rgb '#C0{}' lw 1 notitle", i, color.substr(1)));
+        fmt::format("$raw{} using 1:2 with lines lc rgb '#A0{}' lw 1 notitle", i, color.substr(1)));
     // A run with one logged step has a point, but no line.
     curves.push_back(fmt::format("$smooth{} using 1:2 with {} lc rgb '{}' lw 2 pt 7 title {}", i,
                                  run.metrics.size() > 1 ? "lines" : "points", color, title));
@@ -133,6 +133,7 @@ set border 3 lc rgb '#808080'
 set tics nomirror textcolor rgb '#404040'
 set grid lc rgb '#e0e0e0' lt 1 dt 1
 set key top right noenhanced
+set autoscale fix
 set offsets graph 0.01, graph 0.01, graph 0.03, graph 0.03
 {}{}
 )",

@@ -166,17 +166,25 @@ RunSummary summarize(const MetricsTable& metrics) {
 }
 
 std::vector<double> smooth(std::span<const double> values, double weight) {
-  std::vector<double> smoothed;
-  double average = 0.0, total_weight = 0.0;
-  for (const double value : values) {
-    if (!std::isfinite(value)) {
-      smoothed.push_back(std::numeric_limits<double>::quiet_NaN());
-      continue;
+  struct Sum {
+    double values = 0.0, weights = 0.0;
+  };
+  std::vector<Sum> sums(values.size());
+  const auto sweep = [&](auto index_of) {
+    Sum before;  // the weighted sum of all values on one side
+    for (size_t n = 0; n < values.size(); ++n) {
+      const size_t i = index_of(n);
+      if (!std::isfinite(values[i])) continue;
+      sums[i].values += weight * before.values;
+      sums[i].weights += weight * before.weights;
+      before = {weight * before.values + values[i], weight * before.weights + 1.0};
     }
-    average = weight * average + (1.0 - weight) * value;
-    total_weight = weight * total_weight + (1.0 - weight);
-    smoothed.push_back(average / total_weight);
-  }
+  };
+  sweep([](size_t n) { return n; });
+  sweep([&](size_t n) { return values.size() - 1 - n; });
+  std::vector<double> smoothed(values.size(), std::numeric_limits<double>::quiet_NaN());
+  for (size_t i = 0; i < values.size(); ++i)
+    if (std::isfinite(values[i])) smoothed[i] = (sums[i].values + values[i]) / (sums[i].weights + 1.0);
   return smoothed;
 }
 

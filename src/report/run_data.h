@@ -54,8 +54,8 @@ struct RunSummary {
 };
 RunSummary summarize(const MetricsTable& metrics);
 
-// Exponential moving average without the pull towards zero at its start (divided by 1 - weight^n); values
-// that are not finite are passed over and come out as NaN. weight in [0, 1).
+// Weighted mean over both sides, weights falling by `weight` (in [0, 1)) a value: unlike a trailing mean it
+// does not lag. Values that are not finite are passed over and come out as NaN.
 std::vector<double> smooth(std::span<const double> values, double weight);
 
 }  // namespace polar
