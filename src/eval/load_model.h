@@ -1,0 +1,38 @@
+// Models from directories: a checkpoint of ours, an export, or a Hugging Face directory.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "model/model.h"
+#include "ops/memory.h"
+#include "ops/ops.h"
+
+namespace polar {
+
+// config.json of a checkpoint or HF directory. Errors (exit code 2) name the file.
+ModelConfig read_model_config(const std::filesystem::path& directory);
+
+// Reads every parameter of a bound model by its name, converting to its dtype. Errors (exit code 2) list what
+// is missing, unexpected or of another shape. A tied model may bring an lm_head.weight equal in shape: it is
+// ignored.
+void load_weights(Ops& ops, const Model& model, const std::filesystem::path& directory);
+
+// A model for evaluation and generation: configuration, memory and weights of a directory.
+class LoadedModel {
+ public:
+  // `use.training` is set to false. Errors as above; exit code 2 if `directory` is no model's.
+  LoadedModel(Ops& ops, const std::filesystem::path& directory, ModelUse use);
+  Model& model() { return model_; }
+
+ private:
+  Model model_;
+  MemoryPlan plan_;
+  std::optional<PlannedMemory> memory_;
+};
+
+// data.tokenizer for a directory: its tokenizer.model; empty if there is none.
+std::string find_tokenizer(const std::filesystem::path& directory);
+
+}  // namespace polar

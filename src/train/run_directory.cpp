@@ -1,0 +1,80 @@
+#include "train/run_directory.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+
+namespace polar {
+namespace {
+
+namespace fs = std::filesystem;
+
+// runs/demo -> runs/demo.old-1, the first number that is free.
+void put_aside(const fs::path& path) {
+  for (int n = 1;; ++n) {
+    const fs::path old = path.string() + fmt::format(".old-{}", n);
+    if (fs::exists(old)) continue;
+    rename_durably(path, old);
+    log::info("the earlier run was put aside as {}", old.string());
+    return;
+  }
+}
+
+}  // namespace
+
+RunDirectory::RunDirectory(const Experiment& experiment, const TrainOptions& options)
+    : path_(experiment.run.dir) {
+  std::error_code error;
+  if (fs::exists(path_) && !fs::is_directory(path_))
+    fail_usage("run.dir: {} exists and is not a directory", path_.string());
+  fs::create_directories(path_, error);
+  if (error) fail("cannot make the run's directory {}: {}", path_.string(), error.message());
+  lock();
+  if (options.fresh && fs::exists(path_ / "config.yaml")) {
+    put_aside(path_);
+    fs::create_directories(path_);
+    ::close(lock_);
+    lock();
+  }
+  for (const std::string& line : recover(path_)) log::info("{}", line);
+  checkpoint_ = latest_valid(path_);
+  if (checkpoint_) check_configuration(experiment, options);
+  write_file_atomically(path_ / "config.yaml", to_yaml(experiment));
+}
+
+RunDirectory::~RunDirectory() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+void RunDirectory::lock() {
+  const fs::path file = path_ / ".lock";
+  lock_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_ < 0) fail("cannot open {}: is the directory writable?", file.string());
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0)
+    fail_usage("another process is training in {}: stop it, or choose another run.dir", path_.string());
+}
+
+void RunDirectory::check_configuration(const Experiment& experiment, const TrainOptions& options) const {
+  const Experiment before = load_experiment(checkpoint_->dir / "config.yaml", {});
+  if (config_hash(before) == config_hash(experiment)) return;
+  std::string keys;
+  for (const std::string& difference : differences(before, experiment, Compare::result_keys))
+    keys += "\n  " + difference;
+  if (!options.change_config)
+    fail_usage(
+        "the run in {} was started with another configuration:{}\n"
+        "Continue with the old values, take --change-config to continue with the new ones, --fresh to start "
+        "again, "
+        "or another run.dir.",
+        path_.string(), keys);
+  log::warning("continuing with a changed configuration:{}", keys);
+}
+
+}  // namespace polar
