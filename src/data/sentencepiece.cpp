@@ -66,7 +66,7 @@ std::string SentencePieceTokenizer::bytes_of(int32_t id) const {
   if (processor_.IsByte(id))
     return std::string(1, static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16)));
   for (size_t at = 0; (at = piece.find(kSpaceSymbol, at)) != std::string::npos; ++at)
-    piece.replace(at, kSpaceSymbol.size(), " ");
+    piece.replace(at, kSpaceSymbol.size(), 1, ' ');
   return piece;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "data/document_source.h"
 #include "data/tokenizer.h"
 
 namespace polar {
@@ -16,9 +17,8 @@ std::shared_ptr<const Tokenizer> load_sentencepiece(const std::filesystem::path&
 
 struct SentencePieceTraining {
   std::vector<std::filesystem::path> inputs;  // as `data prepare` takes them
-  std::string text_field = "text";            // of .jsonl inputs
-  double validation_fraction = 0.1;           // the held-out share of `data prepare`; not looked at here
-  std::filesystem::path output;               // the .model file
+  TextOptions text;              // as for `data prepare`: what it holds out is not looked at here either
+  std::filesystem::path output;  // the .model file
   int64_t vocab_size = 4096;
   std::string type = "bpe";             // bpe | unigram
   double character_coverage = 0.9995;   // share of all characters that get a piece; the others become bytes
