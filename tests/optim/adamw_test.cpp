@@ -55,7 +55,8 @@ TEST(AdamW, GroupsWithGapsBetweenTheirParameters) {
   for (int step = 0; step < 3; ++step) split.step(), whole.step();
   for (const char* name : {"a", "b", "d"}) {
     EXPECT_EQ(split.get(name), whole.get(name));
-    EXPECT_EQ(split.state().at(std::string("adamw.m:") + name), whole.state().at(std::string("adamw.m:") + name));
+    EXPECT_EQ(split.state().at(std::string("adamw.m:") + name),
+              whole.state().at(std::string("adamw.m:") + name));
   }
   EXPECT_EQ(split.get("c"), normal(3, 5));  // lr 0
 }

@@ -103,7 +103,9 @@ class Harness {
     optimizer_.bind(*ops_, arena);
   }
 
-  void set(const std::string& name, const std::vector<double>& values) { upload(view(parameters_, name), values); }
+  void set(const std::string& name, const std::vector<double>& values) {
+    upload(view(parameters_, name), values);
+  }
   void set_gradient(const std::string& name, const std::vector<double>& values) {
     upload(view(gradients_, name), values);
   }
@@ -124,6 +126,14 @@ class Harness {
     std::map<std::string, std::vector<double>> values;
     for (const StateTensor& s : optimizer_.state()) values[s.name] = download(s.tensor);
     return values;
+  }
+  // Takes over parameters, state and step counts of another run, as a resume does.
+  void load(const Harness& other) {
+    ops_->copy(other.parameters_, parameters_);
+    const auto mine = optimizer_.state(), theirs = other.optimizer_.state();
+    for (size_t i = 0; i < mine.size(); ++i) ops_->copy(theirs[i].tensor, mine[i].tensor);
+    calls_ = other.calls_;
+    applied_ = other.applied_;
   }
   std::vector<double> all_parameters() const { return download(parameters_); }
   const Optimizer& optimizer() const { return optimizer_; }
@@ -191,7 +201,8 @@ class Golden {
                const std::map<std::string, std::string>& states) const {
     const auto state = harness.state();
     for (const auto& [name, shape] : parameters_) {
-      EXPECT_LE(relative_difference(harness.get(name), golden_values(file_, test_case + ":" + name)), tolerance)
+      EXPECT_LE(relative_difference(harness.get(name), golden_values(file_, test_case + ":" + name)),
+                tolerance)
           << test_case << " " << name;
       for (const auto& [ours, theirs] : states)
         EXPECT_LE(relative_difference(state.at(ours + ":" + name),

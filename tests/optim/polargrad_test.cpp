@@ -18,7 +18,8 @@ OracleConfig converged() {
   return oracle;
 }
 
-OptimizerConfig polargrad(MomentumConfig momentum, double alpha, const OracleConfig& oracle, double decay = 0.0) {
+OptimizerConfig polargrad(MomentumConfig momentum, double alpha, const OracleConfig& oracle,
+                          double decay = 0.0) {
   return one_matrix_group([&](GroupConfig& group) {
     group.momentum = momentum;
     group.oracle = oracle;
@@ -66,7 +67,8 @@ TEST(PolarGrad, FormsEqualTheFormulasInSingle) {
 }
 
 // W after three steps from 0 whose gradients are c times those of c = 1.
-std::vector<double> after_scaled_gradients(const OptimizerConfig& config, double c, double gradient_scale = 1.0) {
+std::vector<double> after_scaled_gradients(const OptimizerConfig& config, double c,
+                                           double gradient_scale = 1.0) {
   Harness<double> harness(config, {{"w", {9, 5}}});
   for (uint64_t step = 0; step < 3; ++step) {
     harness.set_gradient("w", normal(step, 45, c));
@@ -103,7 +105,8 @@ TEST(PolarGrad, ClippingEqualsSmallerGradients) {
     for (const bool nesterov : {false, true}) {
       if (kind == MomentumKind::none && nesterov) continue;
       const OptimizerConfig config = polargrad({kind, 0.9, nesterov}, 1.0, exact());
-      EXPECT_LE(relative_difference(after_scaled_gradients(config, 1.0, 0.25), after_scaled_gradients(config, 0.25)),
+      EXPECT_LE(relative_difference(after_scaled_gradients(config, 1.0, 0.25),
+                                    after_scaled_gradients(config, 0.25)),
                 1e-14);
     }
 }
@@ -112,7 +115,8 @@ TEST(PolarGrad, HeavyBallIsFirstWithASmallerRate) {
   OptimizerConfig heavy = polargrad({MomentumKind::heavy_ball, 0.9, false}, 1.0, exact());
   const OptimizerConfig first = polargrad({MomentumKind::first, 0.9, false}, 1.0, exact());
   heavy.groups[0].lr *= 1.0 - 0.9;
-  EXPECT_LE(relative_difference(after_scaled_gradients(heavy, 1.0), after_scaled_gradients(first, 1.0)), 1e-13);
+  EXPECT_LE(relative_difference(after_scaled_gradients(heavy, 1.0), after_scaled_gradients(first, 1.0)),
+            1e-13);
 }
 
 // One step without momentum on a diagonal matrix is sign descent scaled by the l1 norm.
