@@ -75,7 +75,7 @@ std::vector<StateTensor> AdamWGroup::state() const {
 }
 
 Rule AdamWGroup::rule(const Member&) const {
-  return {fmt::format("betas {} {}, eps {}", config_.betas[0], config_.betas[1], config_.eps), "x1"};
+  return {fmt::format("betas {} {}, eps {}", config_.betas[0], config_.betas[1], config_.eps), "none"};
 }
 
 }  // namespace polar

@@ -247,9 +247,10 @@ Rule MatrixGroup::rule(const Member& member) const {
   rule.method += ", " + oracle_.text();
   rule.scale =
       fmt::format("{} -> x{:.4g}", name_of(config_.scale.kind), multiplier(config_.scale, member.shape));
-  if (config_.scale.kind == ScaleKind::nuclear)
-    rule.scale += fmt::format(" <U,{}>^{}", config_.momentum.kind == MomentumKind::polar_first ? 'G' : 'M',
-                              config_.scale.alpha);
+  if (config_.scale.kind == ScaleKind::nuclear) {
+    rule.scale += config_.momentum.kind == MomentumKind::polar_first ? " <U,G>" : " <U,M>";
+    if (config_.scale.alpha != 1.0) rule.scale += fmt::format("^{}", config_.scale.alpha);
+  }
   return rule;
 }
 

@@ -165,7 +165,18 @@ TEST(Optimizer, GroupsFollowTheirOwnSchedules) {
 
 TEST(Optimizer, TheTableShowsRuleAndMultiplier) {
   const Harness<float> harness(mixed(kForms[3], OracleKind::svd), small_model(8));
-  EXPECT_EQ(harness.optimizer().table(), "TABLE");
+  const std::string expected =
+      "layers.*.attn      [8, 8]   x2  matrix  polar_first 0.9 nesterov, svd                lr 0.02   "
+      "scale nuclear -> x1 <U,G>  wd 0.1\n"
+      "layers.*.mlp.up    [24, 8]  x2  muon    first 0.95 nesterov, newton_schulz jordan 5  lr 0.02   "
+      "scale jordan -> x1.732     wd 0.1\n"
+      "layers.*.mlp.down  [8, 24]  x2  muon    first 0.95 nesterov, newton_schulz jordan 5  lr 0.02   "
+      "scale jordan -> x1         wd 0.1\n"
+      "embed              [50, 8]  x1  adamw   betas 0.9 0.95, eps 1e-08                    lr 0.001  "
+      "scale none                 wd 0\n"
+      "layers.*.norm      [8]      x2  adamw   betas 0.9 0.95, eps 1e-08                    lr 0.001  "
+      "scale none                 wd 0\n";
+  EXPECT_EQ(harness.optimizer().table(), expected);
 }
 
 TEST(Optimizer, RefusesNesterovWithoutMomentum) {
