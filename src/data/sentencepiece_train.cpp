@@ -60,6 +60,16 @@ class LineIterator : public sentencepiece::SentenceIterator {
   bool done_ = false;
 };
 
+// The library's message, less its own source line and condition ("file.cc(334) [condition] message"), and
+// with the name that our command gives the option it advises.
+std::string reason_of(const sentencepiece::util::Status& status) {
+  std::string message = status.error_message();
+  if (const size_t end = message.find("] "); end != std::string::npos) message.erase(0, end + 2);
+  if (const size_t option = message.find("--character_coverage"); option != std::string::npos)
+    message.replace(option, 20, "--character-coverage");
+  return message;
+}
+
 void check(const SentencePieceTraining& training) {
   if (training.type != "bpe" && training.type != "unigram")
     fail_usage("the tokenizer type is \"{}\", expected bpe or unigram", training.type);
@@ -72,7 +82,6 @@ void check(const SentencePieceTraining& training) {
 
 std::unordered_map<std::string, std::string> trainer_options(const SentencePieceTraining& training) {
   return {{"model_type", training.type},
-          {"model_prefix", "unused"},  // the model comes back in memory
           {"vocab_size", fmt::format("{}", training.vocab_size)},
           {"character_coverage", fmt::format("{}", training.character_coverage)},
           {"byte_fallback", "true"},
@@ -104,7 +113,7 @@ void train_sentencepiece(const SentencePieceTraining& training) {
   const auto status = sentencepiece::SentencePieceTrainer::Train(trainer_options(training), &lines, &model);
   if (!status.ok())
     fail_usage("cannot train a tokenizer of {} pieces on {} bytes of text: {}", training.vocab_size,
-               lines.kept_bytes(), status.ToString());
+               lines.kept_bytes(), reason_of(status));
   if (training.output.has_parent_path()) std::filesystem::create_directories(training.output.parent_path());
   write_file_atomically(training.output, model);
   log::info("{}: {} pieces from {:.1f} MB in {:.1f} s", training.output.string(),
