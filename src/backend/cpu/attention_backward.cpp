@@ -2,9 +2,9 @@
 // 2022). With P = softmax, dP = dO V^T and delta = rowsum(dO * O):
 //   dS = scale P (dP - delta),   dV = P^T dO,   dK = dS^T Q,   dQ = dS K.
 //
-// A task is one (batch, q head), or one (batch, kv head) with all its q heads one after the other. Where there
-// are few kv heads every q head gets its own task, and all but the first of a group write dk and dv into the
-// workspace, to be added in the order of the heads. Which of both it is depends on the shape alone.
+// A task is one (batch, q head), or one (batch, kv head) with all its q heads one after the other. Where
+// there are few kv heads every q head gets its own task, and all but the first of a group write dk and dv
+// into the workspace, to be added in the order of the heads. Which of both it is depends on the shape alone.
 #include "backend/cpu/attention_mask.h"
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
@@ -26,8 +26,8 @@ template <class T, int kHeadDim>
 struct BackwardScratch {
   static constexpr int64_t kWidth = kScratchWidth<kHeadDim>;
   static constexpr bool kCopies = kHeadDim == 0;
-  alignas(kVectorBytes) T lse[kTileQueries];    // in units of log2
-  alignas(kVectorBytes) T delta[kTileQueries];  // rowsum(dO * O)
+  alignas(kVectorBytes) T lse[kTileQueries];                          // in units of log2
+  alignas(kVectorBytes) T delta[kTileQueries];                        // rowsum(dO * O)
   alignas(kVectorBytes) T query_transposed[kWidth * kTileQueries];    // (D, queries), scaled
   alignas(kVectorBytes) T doutput_transposed[kWidth * kTileQueries];  // (D, queries)
   alignas(kVectorBytes) T probabilities[kTileKeys * kTileQueries];    // (keys, queries)
@@ -99,7 +99,8 @@ void backward_keys(const AttentionBackward& args, const HeadTask<T>& task, const
                              {task.dk.row(key), task.dk.stride}, scratch.dkey_rows);
     const Panel<const T> rows =
         padded_rows<T, kHeadDim>(key_row, args.k.stride, keys, head_dim, {scratch.key_rows, width});
-    multiply<T, Product::add_transposed>(count, width, keys, ds, rows, {scratch.dquery + begin * width, width});
+    multiply<T, Product::add_transposed>(count, width, keys, ds, rows,
+                                         {scratch.dquery + begin * width, width});
   }
 }
 
@@ -131,8 +132,7 @@ void backward_tile(const AttentionBackward& args, const HeadTask<T>& task, int64
       padded_rows<T, kHeadDim>(doutput.data, doutput.stride, tile.count, head_dim,
                                {scratch.doutput_rows, width}));
   const Panel<T> dq = rows_of(args.dq);
-  for (int64_t i = 0; i < tile.count; ++i)
-    std::copy_n(scratch.dquery + i * width, head_dim, dq.row(i));
+  for (int64_t i = 0; i < tile.count; ++i) std::copy_n(scratch.dquery + i * width, head_dim, dq.row(i));
 }
 
 template <class T, int kHeadDim>
@@ -237,7 +237,8 @@ void check_backward(const AttentionBackward& args) {
 
 size_t attention_workspace(const AttentionShape& s, DType dtype) {
   if (!attention::split_groups(s) || s.query_time != s.key_time) return 0;
-  return static_cast<size_t>(2 * s.batch * (s.heads_q - s.heads_kv) * s.key_time * s.head_dim) * size_of(dtype);
+  return static_cast<size_t>(2 * s.batch * (s.heads_q - s.heads_kv) * s.key_time * s.head_dim) *
+         size_of(dtype);
 }
 
 void attention_backward(const AttentionBackward& args) {

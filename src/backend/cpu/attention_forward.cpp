@@ -23,8 +23,8 @@ void check_inputs(const AttentionShape& s, const MatrixView& q, const MatrixView
   check_matrix(q, q.dtype, s.batch * s.query_time, s.heads_q * s.head_dim, "attention: q (B*Tq, Hq*D)");
   check_matrix(k, q.dtype, s.batch * s.key_time, s.heads_kv * s.head_dim, "attention: k (B*Tk, Hkv*D)");
   check_matrix(v, q.dtype, s.batch * s.key_time, s.heads_kv * s.head_dim, "attention: v (B*Tk, Hkv*D)");
-  require(!document_starts || (document_starts.dtype == DType::i32 &&
-                               document_starts.count() == s.batch * s.query_time),
+  require(!document_starts ||
+              (document_starts.dtype == DType::i32 && document_starts.count() == s.batch * s.query_time),
           "attention: document_starts i32 (B, query_time)");
 }
 
@@ -42,8 +42,8 @@ struct ForwardScratch {
   alignas(kVectorBytes) T query_transposed[kWidth * kTileQueries];  // (D, queries), scaled
   alignas(kVectorBytes) T scores[kTileKeys * kTileQueries];         // (keys, queries), then probabilities
   alignas(kVectorBytes) T output[kTileQueries * kWidth];            // (queries, D), not yet normalised
-  alignas(kVectorBytes) T key_rows[kHeadDim > 0 ? 1 : kTileKeys * kWidth];
-  alignas(kVectorBytes) T value_rows[kHeadDim > 0 ? 1 : kTileKeys * kWidth];
+  alignas(kVectorBytes) T key_rows[kHeadDim > 0 ? 1 : kTileKeys* kWidth];
+  alignas(kVectorBytes) T value_rows[kHeadDim > 0 ? 1 : kTileKeys* kWidth];
 };
 
 // Turns the scores of one tile into 2^(score - maximum) under the new maximum, and brings `sum` to it.
@@ -151,9 +151,9 @@ void attention_forward(const AttentionForward& args) {
   check_inputs(s, args.q, args.k, args.v, args.document_starts);
   check_matrix(args.output, args.q.dtype, s.batch * s.query_time, s.heads_q * s.head_dim,
                "attention: output (B*Tq, Hq*D)");
-  require(!args.lse || (args.lse.dtype == args.q.dtype &&
-                        args.lse.count() == s.batch * s.heads_q * s.query_time),
-          "attention: lse (B, Hq, query_time)");
+  require(
+      !args.lse || (args.lse.dtype == args.q.dtype && args.lse.count() == s.batch * s.heads_q * s.query_time),
+      "attention: lse (B, Hq, query_time)");
   dispatch(args.q.dtype, "attention_forward", [&](auto zero) {
     dispatch_head_dim(s.head_dim, [&](auto head_dim) { forward_all<decltype(zero), head_dim()>(args); });
   });

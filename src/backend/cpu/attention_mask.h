@@ -1,5 +1,5 @@
-// Which keys the queries of one tile see: causal, sliding window, documents. Shared by attention's forward and
-// backward pass.
+// Which keys the queries of one tile see: causal, sliding window, documents. Shared by attention's forward
+// and backward pass.
 #pragma once
 
 #include <algorithm>
@@ -20,9 +20,9 @@ struct QueryTile {
   using Int = typename Simd<T>::Int;
   alignas(kVectorBytes) Int position[kTileQueries];
   alignas(kVectorBytes) Int lower[kTileQueries];
-  int64_t first, count;      // queries of the sequence
-  int64_t lanes;             // count rounded up to whole vectors
-  int64_t first_key;         // keys that at least one query sees: [first_key, end_key)
+  int64_t first, count;  // queries of the sequence
+  int64_t lanes;         // count rounded up to whole vectors
+  int64_t first_key;     // keys that at least one query sees: [first_key, end_key)
   int64_t end_key;
   int64_t greatest_lower;
 };
@@ -71,8 +71,7 @@ ActiveQueries active_queries(const QueryTile<T>& tile, int64_t key, int64_t keys
 
 // Overwrites the scores that the mask hides.
 template <class T>
-void mask_scores(const QueryTile<T>& tile, ActiveQueries active, int64_t key, int64_t keys,
-                 Panel<T> scores) {
+void mask_scores(const QueryTile<T>& tile, ActiveQueries active, int64_t key, int64_t keys, Panel<T> scores) {
   using IntVector = typename Simd<T>::IntVector;
   for (int64_t column = active.begin; column < active.end; column += Simd<T>::kLanes) {
     IntVector position, lower;
@@ -98,7 +97,8 @@ Panel<const T> padded_rows(const T* from, int64_t stride, int64_t rows, int64_t 
   return buffer;
 }
 
-// Widths of the scratch panels: head_dim in whole vectors, known at compile time where it is one of the usual.
+// Widths of the scratch panels: head_dim in whole vectors, known at compile time where it is one of the
+// usual.
 template <class T, int kHeadDim>
 int64_t padded_width(int64_t head_dim) {
   constexpr int64_t vector = Simd<T>::kLanes;
@@ -111,11 +111,16 @@ constexpr int64_t kScratchWidth = kHeadDim > 0 ? kHeadDim : kMaxHeadDim;
 template <class Body>
 void dispatch_head_dim(int64_t head_dim, const Body& body) {
   switch (head_dim) {
-    case 32: return body(std::integral_constant<int, 32>{});
-    case 64: return body(std::integral_constant<int, 64>{});
-    case 96: return body(std::integral_constant<int, 96>{});
-    case 128: return body(std::integral_constant<int, 128>{});
-    default: return body(std::integral_constant<int, 0>{});
+    case 32:
+      return body(std::integral_constant<int, 32>{});
+    case 64:
+      return body(std::integral_constant<int, 64>{});
+    case 96:
+      return body(std::integral_constant<int, 96>{});
+    case 128:
+      return body(std::integral_constant<int, 128>{});
+    default:
+      return body(std::integral_constant<int, 0>{});
   }
 }
 

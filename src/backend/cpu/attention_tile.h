@@ -55,9 +55,9 @@ inline Vector<T> broadcast(T value) {
   return Vector<T>{} + value;
 }
 
-// 2^x for x <= 127 (1023 for double); exactly 0 below -125 (-1021). The fraction f in [-1/2, 1/2] goes through
-// the Taylor polynomial of 2^f, whose remainder is below half a unit in the last place (5e-9 in float, 4e-18
-// in double); the whole part is added to the exponent.
+// 2^x for x <= 127 (1023 for double); exactly 0 below -125 (-1021). The fraction f in [-1/2, 1/2] goes
+// through the Taylor polynomial of 2^f, whose remainder is below half a unit in the last place (5e-9 in
+// float, 4e-18 in double); the whole part is added to the exponent.
 template <class T>
 inline Vector<T> exp2(Vector<T> x) {
   constexpr bool is_float = sizeof(T) == 4;
@@ -93,8 +93,8 @@ struct Panel {
   operator Panel<const T>() const { return {data, stride}; }  // NOLINT(google-explicit-constructor)
 };
 
-// One exchange of a transposition by halving: in every pair of blocks of `kStep` lanes, the right block of the
-// first row changes places with the left block of the second.
+// One exchange of a transposition by halving: in every pair of blocks of `kStep` lanes, the right block of
+// the first row changes places with the left block of the second.
 template <class T, int kStep>
 inline void exchange(Vector<T>& a, Vector<T>& b) {
   constexpr int lanes = Simd<T>::kLanes;

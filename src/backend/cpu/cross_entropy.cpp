@@ -5,6 +5,7 @@
 //   loss = lse - y_t,   d(loss + z lse^2)/dy_j = p_j (1 + 2 z lse) - [j = t],   dy/dx = 1 - (y / c)^2.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
@@ -18,6 +19,11 @@ namespace {
 constexpr int64_t kRowsPerChunk = 256;  // enough rows for the products with the head to be worth its reading
 constexpr int64_t kRowsPerTask = 4;
 constexpr int64_t kColumnsPerSum = 2048;  // summed in T; the sums of these are added in double
+
+// Gradients below this are taken as 0: their products with weights would be denormal numbers, each of which
+// costs the processor as much as a hundred others.
+template <class T>
+constexpr T kNegligible = std::numeric_limits<T>::min() * T(1 << 26);
 
 // max_j y_j and sum_j exp(y_j - maximum): log sum exp without overflow and without cancellation.
 template <class T>
@@ -63,7 +69,8 @@ void gradient_row(const CrossEntropy& args, T* logits, int64_t count, const LogS
 #pragma omp simd
   for (int64_t j = 0; j < count; ++j) {
     const T ratio = logits[j] * inverse_cap;
-    logits[j] = vector_math::exp(logits[j] - maximum) * factor * (T(1) - ratio * ratio);
+    const T gradient = vector_math::exp(logits[j] - maximum) * factor * (T(1) - ratio * ratio);
+    logits[j] = std::abs(gradient) < kNegligible<T> ? T(0) : gradient;
   }
   logits[target] = (target_probability * factor - static_cast<T>(args.gradient_scale)) *
                    (T(1) - target_ratio * target_ratio);

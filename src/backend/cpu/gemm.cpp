@@ -1,5 +1,5 @@
-// Matrix products through BLAS, one thread a call. The product is cut into blocks of c whose borders depend on
-// the shapes alone, so any number of threads gives the same bits.
+// Matrix products through BLAS, one thread a call. The product is cut into blocks of c whose borders depend
+// on the shapes alone, so any number of threads gives the same bits.
 #include <cblas.h>
 
 #include <algorithm>
@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kMaxBlocks = 32;            // enough for 16 cores to balance
 constexpr int64_t kMinBlockWork = 1 << 22;    // multiply-adds below which a BLAS call is mostly overhead
+constexpr int64_t kMinBlockReuse = 40;        // multiply-adds an element that a block packs: 64 x 128 has 43
 constexpr int64_t kBlockAlignment = 16;       // rows and columns: whole registers in BLAS's inner kernel
 constexpr int64_t kBiasRowsPerChunk = 64;     // rows that one task of add_bias handles
 constexpr int64_t kBiasColumnsPerChunk = 64;  // columns that one task of bias_backward handles
@@ -23,25 +24,32 @@ struct Blocks {
   int64_t rows, cols;
 };
 
-// Every block packs its rows of a and its columns of b anew: of all ways to make `count` blocks (a power of
-// two) take the one that packs least.
-Blocks choose_blocks(int64_t m, int64_t n, int64_t k) {
-  int64_t count = 1;
-  while (count < kMaxBlocks && m * n / (2 * count) * k >= kMinBlockWork) count *= 2;
+// Every block packs its rows of a and its columns of b anew. Of all ways to make `count` blocks (a power of
+// two) this is the one with the most multiply-adds an element packed.
+Blocks cut(int64_t m, int64_t n, int64_t count) {
   Blocks best{m, n};
   int64_t least = std::numeric_limits<int64_t>::max();
   for (int64_t down = 1; down <= count; down *= 2) {
-    const int64_t across = count / down;
-    const Blocks candidate{divide_up(divide_up(m, down), kBlockAlignment) * kBlockAlignment,
-                           divide_up(divide_up(n, across), kBlockAlignment) * kBlockAlignment};
-    const int64_t made = divide_up(m, candidate.rows) * divide_up(n, candidate.cols);
-    const int64_t packed = divide_up(m, candidate.rows) * n + divide_up(n, candidate.cols) * m;
-    if (2 * made > count && packed < least) {
+    const Blocks blocks{divide_up(divide_up(m, down), kBlockAlignment) * kBlockAlignment,
+                        divide_up(divide_up(n, count / down), kBlockAlignment) * kBlockAlignment};
+    const int64_t packed = divide_up(m, blocks.rows) * n + divide_up(n, blocks.cols) * m;
+    if (packed < least && 2 * divide_up(m, blocks.rows) * divide_up(n, blocks.cols) > count) {
       least = packed;
-      best = candidate;
+      best = blocks;
     }
   }
   return best;
+}
+
+Blocks choose_blocks(int64_t m, int64_t n, int64_t k) {
+  Blocks chosen{m, n};
+  for (int64_t count = 2; count <= kMaxBlocks; count *= 2) {
+    const Blocks finer = cut(m, n, count);
+    const int64_t area = finer.rows * finer.cols;
+    if (area * k < kMinBlockWork || area < kMinBlockReuse * (finer.rows + finer.cols)) break;
+    chosen = finer;
+  }
+  return chosen;
 }
 
 CBLAS_TRANSPOSE blas(Transpose transpose) {

@@ -1,0 +1,174 @@
+// Matrix products and biases against naive loops in double, with the error bound of a dot product.
+#include <limits>
+
+#include "base/error.h"
+#include "ops/device.h"
+
+namespace polar {
+namespace {
+
+using testing::Device;
+using testing::Values;
+
+constexpr Transpose kBoth[] = {Transpose::no, Transpose::yes};
+
+double epsilon(DType dtype) {
+  return dtype == DType::f32 ? 0x1p-24 : 0x1p-53;
+}
+
+// A matrix in the middle of a wider array.
+struct Strided {
+  Tensor all;
+  MatrixView view;
+  int64_t begin;
+  Strided(Device& device, DType dtype, int64_t rows, int64_t cols, uint64_t stream)
+      : all(device.random(dtype, {std::max<int64_t>(rows, 1), cols + 5}, stream)),
+        view(MatrixView(all.data, dtype, rows, cols + 5, cols + 5).columns(2, cols)),
+        begin(2) {}
+};
+
+struct Product {
+  int64_t m, n, k;
+  double alpha, beta;
+};
+
+// Every element within gamma_k = (k + 3) eps of the sum of absolute values (Higham, Accuracy and Stability,
+// section 3.5), and the columns beside c as they were.
+void expect_product(const Product& p, Transpose ta, Transpose tb, DType dtype) {
+  Device device;
+  const bool a_turned = ta == Transpose::yes, b_turned = tb == Transpose::yes;
+  const Strided a(device, dtype, a_turned ? p.k : p.m, a_turned ? p.m : p.k, 1);
+  const Strided b(device, dtype, b_turned ? p.n : p.k, b_turned ? p.k : p.n, 2);
+  const Strided c(device, dtype, p.m, p.n, 3);
+  const Values av = device.read(a.all), bv = device.read(b.all), before = device.read(c.all);
+  device->gemm(ta, tb, p.alpha, a.view, b.view, p.beta, c.view);
+  const Values after = device.read(c.all);
+  const auto at = [](const Values& values, const Strided& x, int64_t row, int64_t col) {
+    return values[static_cast<size_t>(row * x.view.stride + x.begin + col)];
+  };
+  for (int64_t i = 0; i < p.m; ++i) {
+    for (int64_t j = -c.begin; j < p.n + 3; ++j) {
+      const double old = at(before, c, i, j), got = at(after, c, i, j);
+      if (j < 0 || j >= p.n) {
+        ASSERT_EQ(got, old) << "outside c: " << i << ", " << j;
+        continue;
+      }
+      double sum = 0.0, magnitude = 0.0;
+      for (int64_t l = 0; l < p.k; ++l) {
+        const double term =
+            at(av, a, a_turned ? l : i, a_turned ? i : l) * at(bv, b, b_turned ? j : l, b_turned ? l : j);
+        sum += term;
+        magnitude += std::abs(term);
+      }
+      const double bound = static_cast<double>(p.k + 3) * epsilon(dtype) *
+                           (std::abs(p.alpha) * magnitude + std::abs(p.beta * old));
+      ASSERT_LE(std::abs(got - (p.alpha * sum + p.beta * old)), bound)
+          << p.m << "x" << p.n << "x" << p.k << " at " << i << ", " << j;
+    }
+  }
+}
+
+TEST(Gemm, EveryTransposeAndShapeAgreesWithNaiveLoops) {
+  const Product products[] = {{1, 1, 1, 1.0, 0.0},      {3, 5, 7, -0.5, 2.0},   {33, 17, 130, 1.0, 1.0},
+                              {130, 257, 64, 1.0, 0.0}, {1, 300, 70, 1.0, 0.5}, {300, 1, 70, 2.0, 0.0},
+                              {1, 5000, 33, 1.0, 0.0}};
+  for (const Product& p : products)
+    for (const Transpose ta : kBoth)
+      for (const Transpose tb : kBoth)
+        for (const DType dtype : {DType::f32, DType::f64}) expect_product(p, ta, tb, dtype);
+}
+
+// Shapes that are cut into blocks, with ragged last blocks.
+TEST(Gemm, BlocksCoverTheWholeProduct) {
+  for (const Transpose ta : kBoth)
+    for (const Transpose tb : kBoth) {
+      expect_product({270, 531, 257, 1.0, 1.0}, ta, tb, DType::f32);
+      expect_product({97, 2100, 129, 1.0, 0.0}, ta, tb, DType::f32);
+    }
+}
+
+TEST(Gemm, EmptySumScalesC) {
+  Device device;
+  const Tensor nothing = device.zeros(DType::f32, {1});
+  const Tensor c = device.make(DType::f32, {2, 2}, {1, 2, 3, 4});
+  const MatrixView a(nothing.data, DType::f32, 2, 0, 1), b(nothing.data, DType::f32, 0, 2, 2);
+  device->gemm(Transpose::no, Transpose::no, 1.0, a, b, 0.5, c);
+  EXPECT_EQ(device.read(c), (Values{0.5, 1, 1.5, 2}));
+  device->gemm(Transpose::no, Transpose::no, 1.0, a, b, 0.0, c);
+  EXPECT_EQ(device.read(c), (Values{0, 0, 0, 0}));
+}
+
+TEST(Gemm, BetaZeroOverwritesWhateverWasThere) {
+  Device device;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const int64_t rows : {1, 3}) {
+    const Tensor a = device.random(DType::f32, {rows, 4}, 1), b = device.random(DType::f32, {4, 6}, 2);
+    const Tensor c = device.make(DType::f32, {rows, 6}, Values(static_cast<size_t>(rows * 6), nan));
+    device->gemm(Transpose::no, Transpose::no, 1.0, a, b, 0.0, c);
+    for (const double value : device.read(c)) EXPECT_TRUE(std::isfinite(value));
+  }
+}
+
+Values product_bits(int threads, int64_t m, int64_t n, int64_t k, Transpose ta, Transpose tb, int64_t shift) {
+  Device device(threads);
+  const auto shifted = [&](int64_t rows, int64_t cols, uint64_t stream) {
+    Values values = testing::random_values(rows * cols, stream);
+    values.insert(values.begin(), static_cast<size_t>(shift), 0.0);
+    const Tensor all = device.make(DType::f32, {rows * cols + shift}, values);
+    return all.slice(shift, {rows, cols});
+  };
+  const Tensor a = ta == Transpose::yes ? shifted(k, m, 1) : shifted(m, k, 1);
+  const Tensor b = tb == Transpose::yes ? shifted(n, k, 2) : shifted(k, n, 2);
+  const Tensor c = shifted(m, n, 3);
+  device->gemm(ta, tb, 1.0, a, b, 1.0, c);
+  return device.read(c);
+}
+
+TEST(Gemm, BitsDependNeitherOnThreadsNorOnAlignmentNorOnTheRun) {
+  const int64_t shapes[][3] = {{256, 384, 192}, {65, 1000, 130}, {1, 2500, 200}, {7, 9, 11}, {512, 64, 300}};
+  for (const auto& [m, n, k] : shapes)
+    for (const Transpose ta : kBoth)
+      for (const Transpose tb : kBoth) {
+        const Values once = product_bits(1, m, n, k, ta, tb, 0);
+        EXPECT_EQ(once, product_bits(1, m, n, k, ta, tb, 0)) << "another run";
+        EXPECT_EQ(once, product_bits(2, m, n, k, ta, tb, 0)) << "2 threads";
+        EXPECT_EQ(once, product_bits(3, m, n, k, ta, tb, 0)) << "3 threads";
+        EXPECT_EQ(once, product_bits(2, m, n, k, ta, tb, 1)) << "shifted by one element";
+        EXPECT_EQ(once, product_bits(2, m, n, k, ta, tb, 7)) << "shifted by seven elements";
+      }
+}
+
+TEST(Gemm, ShapesThatDoNotFitAreRefused) {
+  Device device;
+  const Tensor a = device.zeros(DType::f32, {2, 3}), c = device.zeros(DType::f32, {2, 2});
+  EXPECT_THROW(device->gemm(Transpose::no, Transpose::no, 1.0, a, a, 0.0, c), Error);
+  const Tensor b = device.zeros(DType::f64, {3, 2});
+  EXPECT_THROW(device->gemm(Transpose::no, Transpose::no, 1.0, a, b, 0.0, c), Error);
+}
+
+TEST(Bias, IsAddedToEveryRowAndItsGradientIsTheColumnSum) {
+  for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 1}, {130, 33}, {67, 200}}) {
+    Device device;
+    const Tensor y = device.random(DType::f32, {rows, cols}, 1), bias = device.random(DType::f32, {cols}, 2);
+    const Tensor dbias = device.random(DType::f32, {cols}, 3);
+    const Values yv = device.read(y), bv = device.read(bias), before = device.read(dbias);
+    device->bias_backward(y, dbias);
+    device->add_bias(y, bias);
+    const Values after = device.read(y), gradient = device.read(dbias);
+    for (int64_t j = 0; j < cols; ++j) {
+      double sum = before[static_cast<size_t>(j)], magnitude = std::abs(sum);
+      for (int64_t i = 0; i < rows; ++i) {
+        const auto at = static_cast<size_t>(i * cols + j);
+        EXPECT_EQ(static_cast<float>(after[at]),
+                  static_cast<float>(yv[at]) + static_cast<float>(bv[static_cast<size_t>(j)]));
+        sum += yv[at];
+        magnitude += std::abs(yv[at]);
+      }
+      EXPECT_LE(std::abs(gradient[static_cast<size_t>(j)] - sum),
+                static_cast<double>(rows + 1) * 0x1p-24 * magnitude);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace polar
