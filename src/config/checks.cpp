@@ -85,6 +85,11 @@ class Checker {
         refuse(path + ".match",
                "the pattern \"*\" takes every parameter, so the groups after this one get none; put "
                "this group last");
+      const OracleConfig& oracle = groups[i].oracle;
+      if (static_cast<int64_t>(oracle.custom.size()) > oracle.steps)
+        refuse(path + ".oracle.coefficients",
+               "found {} polynomials for steps = {}, expected at most one a step", oracle.custom.size(),
+               oracle.steps);
       if (groups[i].schedule) check_schedule(*groups[i].schedule, path + ".schedule");
     }
   }

@@ -51,7 +51,7 @@ std::string describe(const Key& key, const Coefficients<Name, List>&) {
 }
 template <class T>
 std::string describe(const Key&, const std::vector<T>&) {
-  return "a list of maps (- key: value)";
+  return "a list of maps";
 }
 template <class T>
 std::string describe(const Key& key, const std::optional<T>&) {
@@ -59,7 +59,7 @@ std::string describe(const Key& key, const std::optional<T>&) {
 }
 template <class T>
 requires std::is_aggregate_v<T> std::string describe(const Key&, const T&) {
-  return "a map (key: value)";
+  return "a map of keys";
 }
 
 }  // namespace polar

@@ -20,7 +20,7 @@ template <class Visitor, Section<RunConfig> C>
 void fields(Visitor& visit, C& c) {
   visit({.name = "name", .doc = "name of the run in logs and reports", .changes_result = false}, c.name);
   visit({.name = "dir", .doc = "directory of the run; empty: runs/<name>", .changes_result = false}, c.dir);
-  visit({.name = "seed", .doc = "of initial weights and of the order of samples"}, c.seed);
+  visit({.name = "seed", .doc = "determines the initial weights and the order of the samples"}, c.seed);
   visit({.name = "device",
          .doc = "where to compute; auto: a GPU if there is one",
          .choices = "auto | cpu | cuda",
@@ -89,7 +89,7 @@ void fields(Visitor& visit, C& c) {
   visit({.name = "tie_word_embeddings", .doc = "the head is the embedding matrix"}, c.tie_word_embeddings);
   visit({.name = "sliding_window",
          .unit = "tokens",
-         .doc = "how many a query sees, itself included; 0: all before it",
+         .doc = "how many tokens a query sees, itself included; 0: all before it",
          .range = between(0, 1 << 30)},
         c.sliding_window);
   visit({.name = "initializer_range",
@@ -127,7 +127,7 @@ void fields(Visitor& visit, C& c) {
   visit({.name = "packing", .doc = "documents: attention and targets stay inside each document"}, c.packing);
   visit({.name = "prefetch_batches",
          .unit = "micro-batches",
-         .doc = "read ahead by a thread; 0: none",
+         .doc = "micro-batches that a thread reads ahead; 0: none",
          .range = between(0, 4096),
          .changes_result = false},
         c.prefetch_batches);
@@ -137,13 +137,13 @@ template <class Visitor, Section<BatchConfig> C>
 void fields(Visitor& visit, C& c) {
   visit({.name = "global_tokens",
          .unit = "tokens",
-         .doc = "of one optimizer step, over all ranks",
+         .doc = "tokens of one optimizer step, over all ranks",
          .range = count(1),
          .required = true},
         c.global_tokens);
   visit({.name = "micro_sequences",
          .unit = "sequences",
-         .doc = "of one forward and backward on one rank; 0: the whole global batch",
+         .doc = "sequences of one forward and backward on one rank; 0: the whole global batch",
          .range = between(0, 1 << 24)},
         c.micro_sequences);
 }
@@ -172,17 +172,23 @@ void fields(Visitor& visit, C& c) {
   visit({.name = "kind", .doc = "what computes the orthogonal factor; svd is exact"}, c.kind);
   visit({.name = "steps",
          .unit = "iterations",
-         .doc = "of the polynomial",
+         .doc = "polynomial steps, one product chain each",
          .range = between(1, 100),
          .applies = c.kind != OracleKind::svd,
          .applies_to = "oracle kind newton_schulz or polar_express"},
         c.steps);
   visit({.name = "coefficients",
-         .doc = "or a list of [a, b, c], one per step, the last one repeated",
+         .doc = "of x <- a x + b x^3 + c x^5: a name, or one [a, b, c] a step, the last one repeated",
          .choices = kCoefficientNames,
          .applies = c.kind == OracleKind::newton_schulz,
          .applies_to = "oracle kind newton_schulz"},
         Coefficients{c.coefficients, c.custom});
+  visit({.name = "lower_bound",
+         .doc = "smallest normalised singular value that the polynomials are made for",
+         .range = {.low = 0, .high = 1, .low_open = true, .high_open = true},
+         .applies = c.kind == OracleKind::polar_express,
+         .applies_to = "oracle kind polar_express"},
+        c.lower_bound);
 }
 
 template <class Visitor, Section<ScaleConfig> C>
@@ -202,11 +208,10 @@ void fields(Visitor& visit, C& c) {
 
 template <class Visitor, Section<ScheduleConfig> C>
 void fields(Visitor& visit, C& c) {
-  visit({.name = "kind", .doc = "of the learning rate after warm-up; wsd: warm-up, stable, 1-sqrt decay"},
-        c.kind);
+  visit({.name = "kind", .doc = "the learning rate after warm-up; wsd: stable, then 1-sqrt decay"}, c.kind);
   visit({.name = "warmup_steps",
          .unit = "steps",
-         .doc = "linear from 0 to lr; below train.max_steps",
+         .doc = "the rate rises linearly to lr; less than train.max_steps",
          .range = count(0)},
         c.warmup_steps);
   visit({.name = "decay_fraction",
@@ -257,7 +262,7 @@ void fields(Visitor& visit, C& c) {
         c.oracle);
   visit({.name = "scale", .doc = "what U is multiplied with", .applies = !adamw, .applies_to = kMatrixTypes},
         c.scale);
-  visit({.name = "schedule", .doc = "of this group; left out: the run's"}, c.schedule);
+  visit({.name = "schedule", .doc = "this group's own schedule; left out: the run's"}, c.schedule);
 }
 
 template <class Visitor, Section<OptimizerConfig> C>
@@ -272,10 +277,15 @@ void fields(Visitor& visit, C& c) {
 
 template <class Visitor, Section<PrecisionConfig> C>
 void fields(Visitor& visit, C& c) {
-  visit({.name = "compute", .doc = "of activations and products; the CPU has fp32", .choices = "fp32 | bf16"},
+  visit({.name = "compute",
+         .doc = "format of activations and products; the CPU has fp32",
+         .choices = "fp32 | bf16"},
         c.compute);
-  visit({.name = "master", .doc = "of the weights that the optimizer updates", .choices = "fp32"}, c.master);
-  visit({.name = "gradients", .doc = "of accumulated gradients; the CPU has fp32", .choices = "fp32 | bf16"},
+  visit({.name = "master", .doc = "format of the weights that the optimizer updates", .choices = "fp32"},
+        c.master);
+  visit({.name = "gradients",
+         .doc = "format of the accumulated gradients; the CPU has fp32",
+         .choices = "fp32 | bf16"},
         c.gradients);
 }
 
@@ -300,22 +310,22 @@ void fields(Visitor& visit, C& c) {
         c.enabled);
   visit({.name = "deviations",
          .unit = "standard deviations",
-         .doc = "above the mean of the window is a spike",
+         .doc = "a spike is this far above the mean of the window",
          .range = above(0)},
         c.deviations);
   visit({.name = "window",
          .unit = "steps",
-         .doc = "that mean and deviation come from",
+         .doc = "last steps from which mean and deviation come",
          .range = between(1, 1 << 20)},
         c.window);
   visit({.name = "minimum",
          .unit = "steps",
-         .doc = "in the window before spikes are judged; at most window",
+         .doc = "steps in the window before spikes are judged; at most window",
          .range = between(1, 1 << 20)},
         c.minimum);
   visit({.name = "max_consecutive_skips",
          .unit = "steps",
-         .doc = "skipped in a row before the run stops with exit code 4",
+         .doc = "steps skipped in a row before the run stops with exit code 4",
          .range = count(1)},
         c.max_consecutive_skips);
 }
@@ -324,13 +334,13 @@ template <class Visitor, Section<EvaluationConfig> C>
 void fields(Visitor& visit, C& c) {
   visit({.name = "every_steps",
          .unit = "steps",
-         .doc = "between validations; 0: only at the end",
+         .doc = "steps between validations; 0: only at the end",
          .range = count(0),
          .changes_result = false},
         c.every_steps);
   visit({.name = "sequences",
          .unit = "sequences",
-         .doc = "of the validation split; 0: all",
+         .doc = "how much of the validation split is used; 0: all",
          .range = count(0),
          .changes_result = false},
         c.sequences);
@@ -340,7 +350,7 @@ template <class Visitor, Section<CheckpointConfig> C>
 void fields(Visitor& visit, C& c) {
   visit({.name = "every_steps",
          .unit = "steps",
-         .doc = "between checkpoints; 0: only at the end and on a signal",
+         .doc = "steps between checkpoints; 0: only at the end and on a signal",
          .range = count(0),
          .changes_result = false},
         c.every_steps);
@@ -367,7 +377,7 @@ template <class Visitor, Section<LogConfig> C>
 void fields(Visitor& visit, C& c) {
   visit({.name = "every_steps",
          .unit = "steps",
-         .doc = "between lines of metrics.jsonl",
+         .doc = "steps between lines of metrics.jsonl",
          .range = count(1),
          .changes_result = false},
         c.every_steps);
@@ -380,11 +390,14 @@ void fields(Visitor& visit, C& c) {
   visit({.name = "run", .doc = "the run itself"}, c.run);
   visit({.name = "model", .doc = "the keys of Hugging Face's config.json", .required = true}, c.model);
   visit({.name = "data", .doc = "token shards and how they become samples", .required = true}, c.data);
-  visit({.name = "batch", .doc = "the rest is accumulation and ranks", .required = true}, c.batch);
+  visit({.name = "batch",
+         .doc = "the size of a step; what a micro-batch does not hold is accumulated",
+         .required = true},
+        c.batch);
   visit({.name = "optimizer", .doc = "which rule updates which parameters", .required = true}, c.optimizer);
   visit({.name = "schedule", .doc = "the learning rate over the steps"}, c.schedule);
   visit({.name = "precision", .doc = "number formats"}, c.precision);
-  visit({.name = "train", .doc = "the loop", .required = true}, c.train);
+  visit({.name = "train", .doc = "the training loop", .required = true}, c.train);
   visit({.name = "guard", .doc = "against spikes of the loss"}, c.guard);
   visit({.name = "evaluation", .doc = "validation during training"}, c.evaluation);
   visit({.name = "checkpoint", .doc = "when to save and what to keep"}, c.checkpoint);

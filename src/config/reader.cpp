@@ -1,7 +1,6 @@
 #include "config/reader.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/error.h"
 #include "config/describe.h"
@@ -107,8 +106,9 @@ class SectionReader {
       return;
     }
     if (!key.applies)
-      fail_usage("{}: '{}' has no effect here: it needs {}; remove it, or change that", node->origin, path,
-                 key.applies_to);
+      fail_usage(
+          "{}: '{}' has no effect here: it needs {}; remove it (an override '{}=' does) or change that",
+          node->origin, path, key.applies_to, path);
     read(key, *node, path, value);
   }
 
@@ -186,24 +186,28 @@ class SectionReader {
   std::string path_;
 };
 
+// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`.
 size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i] != b[j]);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, replaced});
+  std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
+  for (size_t i = 0; i <= a.size(); ++i) {
+    for (size_t j = 0; j <= b.size(); ++j) {
+      if (i == 0 || j == 0) {
+        d[i][j] = i + j;
+        continue;
+      }
+      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
     }
   }
-  return row.back();
+  return d[a.size()][b.size()];
 }
 
 }  // namespace
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+  constexpr size_t kLongestWord = 64;  // anything longer is no misspelt key
+  if (word.size() > kLongestWord) return {};
   std::string best;
   size_t best_distance = std::max<size_t>(1, word.size() / 3) + 1;
   for (const std::string& candidate : candidates) {

@@ -37,13 +37,16 @@ Experiment reference_experiment() {
 }  // namespace
 
 std::string reference_yaml() {
-  return "# Every key of a configuration, with [type; unit; default]. Written by the program from the table "
-         "in\n"
-         "# src/config/fields.h; itself a valid configuration. Other keys are refused. `include: other.yaml` "
-         "(or a\n"
-         "# list of files, relative to this one) reads other files first; on the command line, dotted "
-         "overrides:\n"
-         "# train.max_steps=20 optimizer.groups.0.lr=1e-3 (nothing behind = brings the default back).\n" +
+  return "# Every key of a configuration: its meaning, [type; unit; default]. Written by the program from "
+         "the table\n"
+         "# in src/config/fields.h; itself a valid configuration. Any other key is refused.\n"
+         "#\n"
+         "# `include: other.yaml`, or a list of files (relative to the including file), reads those first: "
+         "later keys\n"
+         "# win, maps merge, lists replace whole, and a key without a value removes the included one.\n"
+         "# On the command line: train.max_steps=20 optimizer.groups.0.lr=1e-3 "
+         "optimizer.groups.1.betas=[0.9,0.99];\n"
+         "# nothing behind the = removes the key, which brings its default back.\n" +
          print_yaml(to_tree(reference_experiment(), WriteKeys::all, true));
 }
 

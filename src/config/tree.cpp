@@ -31,17 +31,20 @@ std::string read_text(const fs::path& file) {
   }
 }
 
-// `over` wins: maps merge key by key, everything else replaces.
+// `over` wins: maps merge key by key, everything else replaces; a key without a value removes the base's.
 void merge(ConfigNode& base, ConfigNode over) {
   if (base.kind != ConfigNode::Kind::map || over.kind != ConfigNode::Kind::map) {
     base = std::move(over);
     return;
   }
   for (ConfigEntry& entry : over.entries) {
-    if (ConfigNode* present = base.find(entry.key))
-      merge(*present, std::move(entry.value));
-    else
+    ConfigNode* present = base.find(entry.key);
+    if (!present)
       base.entries.push_back(std::move(entry));
+    else if (entry.value.kind == ConfigNode::Kind::null)
+      std::erase_if(base.entries, [&](const ConfigEntry& other) { return other.key == entry.key; });
+    else
+      merge(*present, std::move(entry.value));
   }
   base.origin = over.origin;
 }
@@ -175,7 +178,7 @@ std::string ConfigNode::described() const {
     case Kind::sequence:
       return fmt::format("a list of {}", items.size());
     case Kind::map:
-      return "a map (key: value)";
+      return "a map";
   }
   return {};
 }

@@ -35,9 +35,9 @@ struct ConfigEntry {
 };
 
 // Reads a file and, before it, the files of its `include:` key (relative to the including file; a later key
-// wins, maps merge deeply, lists replace whole). Errors (exit code 2): no such file, a directory, broken
-// YAML, a duplicate key, a key without a value, anchors, tags, several documents, an include that includes
-// itself.
+// wins, maps merge deeply, lists replace whole, a key without a value removes the included one). Errors (exit
+// code 2): no such file, a directory, broken YAML, a duplicate key, a key without a value, anchors, tags,
+// several documents, an include that includes itself.
 ConfigNode read_config_tree(const std::filesystem::path& file);
 
 // Sets the value at a dotted path: "train.max_steps=20", "optimizer.groups.0.betas=[0.9,0.99]". The value

@@ -28,8 +28,17 @@ template <class T>
 ConfigNode write_section(const T& section, const std::string& path, const WriteOptions& options);
 
 template <class T>
-requires std::is_arithmetic_v<T> ConfigNode write(const T& value, const std::string&, const WriteOptions&) {
-  return scalar(fmt::format("{}", value), false);  // shortest digits that read back as the same number
+requires std::is_integral_v<T> ConfigNode write(const T& value, const std::string&, const WriteOptions&) {
+  return scalar(fmt::format("{}", value), false);
+}
+
+// The shortest digits that read back as the same number; 1.0e-08 and not 1e-08, which YAML 1.1 takes for
+// text.
+ConfigNode write(const double& value, const std::string&, const WriteOptions&) {
+  std::string text = fmt::format("{}", value);
+  const size_t exponent = text.find('e');
+  if (exponent != std::string::npos && text.find('.') == std::string::npos) text.insert(exponent, ".0");
+  return scalar(std::move(text), false);
 }
 
 ConfigNode write(const std::string& value, const std::string&, const WriteOptions&) {
@@ -121,13 +130,17 @@ class SectionWriter {
   }
 
  private:
+  // The meaning of a key and, in brackets, the facts; on two lines if they are long.
   static std::string document(const Key& key, const std::string& type, const std::string& default_text) {
-    std::string text = fmt::format("{} [{}", key.doc, type);
-    if (!key.unit.empty()) text += fmt::format("; unit: {}", key.unit);
-    if (key.required) text += "; required";
-    if (!key.required && !default_text.empty()) text += fmt::format("; default: {}", default_text);
-    if (!key.applies_to.empty()) text += fmt::format("; only with {}", key.applies_to);
-    return text + "]";
+    std::vector<std::string> facts{type};
+    if (!key.unit.empty()) facts.push_back(fmt::format("unit: {}", key.unit));
+    if (key.required) facts.emplace_back("required");
+    if (!key.required && !default_text.empty()) facts.push_back("default: " + default_text);
+    if (!key.applies_to.empty()) facts.push_back(fmt::format("only with {}", key.applies_to));
+    const std::string bracket = fmt::format("[{}]", fmt::join(facts, "; "));
+    constexpr size_t kLineLength = 100;
+    return fmt::format("{}{}{}", key.doc, key.doc.size() + bracket.size() < kLineLength ? ' ' : '\n',
+                       bracket);
   }
 
   std::string path_;

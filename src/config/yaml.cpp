@@ -82,7 +82,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, ConfigNode::Kind kind) {
     if (expects_key())
-      fail_usage("{}: found a list or a map where a key was expected (text in front of ':')", place(mark));
+      fail_usage("{}: found a list or a map where a key was expected; is a bracket not closed?", place(mark));
     open_.push_back({make(mark, tag, anchor, kind), std::nullopt});
   }
 
@@ -156,7 +156,10 @@ void print_block(const ConfigNode& node, size_t indent, std::string& out);
 
 void print_entry(const ConfigEntry& entry, size_t indent, std::string& out) {
   const std::string margin(indent, ' ');
-  if (!entry.comment.empty()) out += fmt::format("{}# {}\n", margin, entry.comment);
+  if (!entry.comment.empty()) {
+    if (indent == 0) out += "\n";
+    for (const std::string& line : split(entry.comment, '\n')) out += fmt::format("{}# {}\n", margin, line);
+  }
   if (is_block(entry.value)) {
     out += fmt::format("{}{}:\n", margin, entry.key);
     print_block(entry.value, indent + 2, out);

@@ -1,0 +1,106 @@
+// The files under configs/: all load, and the reference is what the table of keys says.
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+
+#include "base/file.h"
+#include "config/config_testing.h"
+#include "config/reader.h"
+#include "config/tree.h"
+#include "config/writer.h"
+
+namespace polar::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kConfigs = fs::path(POLAR_SOURCE_DIR) / "configs";
+
+std::vector<fs::path> complete_configurations() {
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(kConfigs))
+    if (entry.path().extension() == ".yaml" && entry.path().parent_path().filename() != "parts")
+      files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+class Preset : public ConfigTest, public ::testing::WithParamInterface<fs::path> {};
+
+TEST_P(Preset, LoadsAndItsResolvedFormLoadsAsTheSame) {
+  const Experiment e = load_experiment(GetParam(), {});
+  EXPECT_EQ(load(to_yaml(e)), e);
+  EXPECT_EQ(config_hash(load(to_yaml(e))), config_hash(e));
+}
+
+INSTANTIATE_TEST_SUITE_P(Configs, Preset, ::testing::ValuesIn(complete_configurations()),
+                         [](const auto& test) {
+                           std::string name = test.param.lexically_relative(kConfigs).string();
+                           for (char& c : name)
+                             if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+                           return name;
+                         });
+
+TEST(Presets, AreAllThere) {
+  for (const char* name :
+       {"demo.yaml", "reference.yaml", "models/qwen2.5-0.5b.yaml", "models/qwen2.5-1.5b.yaml",
+        "models/qwen3-0.6b.yaml", "models/qwen3-1.7b.yaml", "models/124m.yaml", "models/polargrad-540m.yaml",
+        "bench/3m.yaml", "bench/16m.yaml", "learning/adamw.yaml", "learning/muon.yaml",
+        "learning/polargrad.yaml"})
+    EXPECT_TRUE(fs::is_regular_file(kConfigs / name)) << name;
+}
+
+// Dotted keys of a tree, positions in lists as "N".
+void collect_keys(const ConfigNode& node, const std::string& path, std::set<std::string>& keys) {
+  for (const ConfigEntry& entry : node.entries) {
+    const std::string inner = path.empty() ? entry.key : path + "." + entry.key;
+    const bool leaf = entry.value.entries.empty() &&
+                      (entry.value.items.empty() || entry.value.items.front().entries.empty());
+    if (leaf) keys.insert(inner);
+    collect_keys(entry.value, inner, keys);
+    for (const ConfigNode& item : entry.value.items) collect_keys(item, inner + ".N", keys);
+  }
+}
+
+// To write the file anew after a change of the table: POLAR_WRITE_REFERENCE=1 test_config
+TEST(Reference, IsWrittenFromTheTable) {
+  const fs::path file = kConfigs / "reference.yaml";
+  if (std::getenv("POLAR_WRITE_REFERENCE")) write_file_atomically(file, reference_yaml());
+  EXPECT_EQ(read_file(file), reference_yaml()) << "run the test once with POLAR_WRITE_REFERENCE=1";
+}
+
+TEST(Reference, HoldsEveryKeyOfTheTableAndNoOther) {
+  std::set<std::string> keys;
+  collect_keys(read_config_tree(kConfigs / "reference.yaml"), "", keys);
+  const std::vector<std::string> table = all_key_paths();
+  EXPECT_EQ(keys, std::set<std::string>(table.begin(), table.end()));
+}
+
+// Only required keys, and the kind that lets every key of a schedule apply, differ from their defaults.
+TEST(Reference, ShowsTheDefaults) {
+  Experiment e = load_experiment(kConfigs / "reference.yaml", {});
+  Experiment defaults;
+  EXPECT_EQ(e.run.dir, "runs/run");
+  e.run.dir = defaults.run.dir;
+  EXPECT_EQ(e.run, defaults.run);
+  EXPECT_EQ(e.schedule.kind, ScheduleKind::wsd);
+  e.schedule.kind = defaults.schedule.kind;
+  EXPECT_EQ(e.schedule, defaults.schedule);
+  EXPECT_EQ(e.precision, defaults.precision);
+  EXPECT_EQ(e.guard, defaults.guard);
+  EXPECT_EQ(e.evaluation, defaults.evaluation);
+  EXPECT_EQ(e.checkpoint, defaults.checkpoint);
+  EXPECT_EQ(e.log, defaults.log);
+  for (GroupConfig group : e.optimizer.groups) {
+    group.match.clear();
+    group.schedule.reset();
+    EXPECT_EQ(group, group_defaults(group.name));
+  }
+  e.model.vocab_size = e.model.hidden_size = e.model.num_hidden_layers = e.model.num_attention_heads = 0;
+  e.model.num_key_value_heads = e.model.intermediate_size = 0;
+  e.model.head_dim = e.model.max_position_embeddings = 0;  // resolved from the required sizes
+  EXPECT_EQ(e.model, defaults.model);
+}
+
+}  // namespace
+}  // namespace polar::testing
