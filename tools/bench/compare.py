@@ -45,8 +45,8 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def run(command, environment=None):
-    finished = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **(environment or {})})
+def run(command):
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if finished.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}: exit code {finished.returncode}\n{finished.stdout}{finished.stderr}")
     return finished.stdout
@@ -60,8 +60,8 @@ def describe_torch(python):
 
 
 def measure_polartrain(arguments, config, override):
-    environment = {"OMP_NUM_THREADS": str(arguments.threads)}
-    return json.loads(run([arguments.binary, "bench", "step", config, override, "--json"], environment))
+    return json.loads(run([arguments.binary, "bench", "step", config, override, "--json",
+                           "--threads", str(arguments.threads)]))  # fmt: skip
 
 
 def measure_torch(arguments, torch, config, optimizer):

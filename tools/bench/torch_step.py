@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures PyTorch's training step on an experiment's model and batch: tokens a second, on random tokens.
 
-A step is forward, backward and the optimizer's update of the whole global batch, in fp32. The model is read from
+A step is forward, backward, clipping and the optimizer's update of the whole global batch, in fp32. The model is read from
 the YAML file that polartrain reads. AdamW is PyTorch's fused one; `muon` is the rule of torch.optim.Muon with
 Newton-Schulz in fp32 (as PolarTrain computes on the CPU), `torch_muon` is torch.optim.Muon itself (bf16).
 The warm-up, compilation included, is not counted.
@@ -51,11 +51,28 @@ def with_environment(threads):
         os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
-def read_experiment(path):
-    """The model's shape, the number of sequences of a step and their length."""
+def merged(base, changes):
+    """Mappings are merged key by key, everything else is replaced: polartrain's rule for `include`."""
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    return base | {key: merged(base.get(key), value) for key, value in changes.items()}
+
+
+def load(path):
+    """The YAML file on top of the files it includes."""
     import yaml
 
-    experiment = yaml.safe_load(path.read_text())
+    own = yaml.safe_load(path.read_text())
+    includes = own.pop("include", [])
+    content = {}
+    for name in [includes] if isinstance(includes, str) else includes:
+        content = merged(content, load(path.parent / name))
+    return merged(content, own)
+
+
+def read_experiment(path):
+    """The model's shape, the number of sequences of a step, their length, and the norm to which gradients are clipped."""
+    experiment = load(path)
     try:
         shape = {"rope_theta": 1.0e6, "rms_norm_eps": 1.0e-6, "tie_word_embeddings": False, **experiment["model"]}
         time_steps = int(experiment["data"]["sequence_length"])
@@ -69,7 +86,8 @@ def read_experiment(path):
     shape["head_dim"] = shape.get("head_dim") or shape["hidden_size"] // shape["num_attention_heads"]
     for key in ("rope_theta", "rms_norm_eps"):
         shape[key] = float(shape[key])  # YAML 1.1 reads 1e-6 as a string
-    return shape, sequences, time_steps
+    clip_norm = float(experiment.get("optimizer", {}).get("clip_norm", 1.0))
+    return shape, sequences, time_steps, clip_norm
 
 
 def make_adamw(torch, parameters, device):
@@ -97,10 +115,11 @@ def make_optimizers(torch, model, kind, device, compiled):
     return [muon, make_adamw(torch, others, device)]
 
 
-def measure(torch, arguments, shape, sequences, time_steps, mode):
+def measure(torch, arguments, experiment, mode):
     """Seconds of each measured step."""
     from torch_model import Model
 
+    shape, sequences, time_steps, clip_norm = experiment
     torch.manual_seed(arguments.seed)
     device = torch.device(arguments.device)
     model = Model(shape, time_steps).to(device)
@@ -113,6 +132,8 @@ def measure(torch, arguments, shape, sequences, time_steps, mode):
         start = time.perf_counter()
         loss = forward(ids, targets)
         loss.backward()
+        if clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -137,7 +158,7 @@ def summarize(torch, arguments, seconds, tokens, mode):
 def main():
     arguments = parse_arguments()
     with_environment(arguments.threads)
-    shape, sequences, time_steps = read_experiment(arguments.config)
+    experiment = read_experiment(arguments.config)
     import torch
 
     if arguments.threads:
@@ -150,8 +171,8 @@ def main():
         modes = ["eager"]
     results = []
     for mode in modes:
-        seconds = measure(torch, arguments, shape, sequences, time_steps, mode)
-        result = summarize(torch, arguments, seconds, sequences * time_steps, mode)
+        seconds = measure(torch, arguments, experiment, mode)
+        result = summarize(torch, arguments, seconds, experiment[1] * experiment[2], mode)
         print(f"torch {result['torch']} {mode:<7} {arguments.optimizer:<10} {result['threads']} threads: "
               f"{result['tokens_per_s']:9.1f} tokens/s, spread {100 * result['spread']:.0f} %, "
               f"{result['step_ms']:.1f} ms a step")  # fmt: skip
