@@ -1,0 +1,323 @@
+#include "data/prepare.h"
+
+#include <gmock/gmock.h>
+#include <zstd.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "data/shard.h"
+#include "data/text_reader.h"
+#include "data/tokenizer.h"
+#include "support.h"
+
+namespace polar {
+namespace {
+
+using test::error_of;
+using test::Folder;
+using test::write_text;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+PrepareOptions bytes_options(const fs::path& input, const fs::path& output, double fraction = 0) {
+  PrepareOptions options;
+  options.inputs = {input};
+  options.output = output;
+  options.tokenizer = "bytes";
+  options.text.validation_fraction = fraction;
+  return options;
+}
+
+// The documents of a shard as text; they must end with eos.
+std::vector<std::string> documents_of(const fs::path& path, const std::string& tokenizer_name = "bytes") {
+  const auto tokenizer = load_tokenizer(tokenizer_name);
+  const Shard shard(path);
+  shard.verify();
+  EXPECT_EQ(shard.info().tokenizer_hash, tokenizer->hash());
+  std::vector<std::string> documents;
+  const auto starts = shard.document_starts();
+  for (size_t i = 0; i < starts.size(); ++i) {
+    const uint64_t end = i + 1 < starts.size() ? starts[i + 1] : shard.info().tokens;
+    std::vector<int32_t> ids(end - starts[i]);
+    shard.read(starts[i], ids.size(), ids.data());
+    EXPECT_EQ(ids.back(), tokenizer->eos_id());
+    documents.push_back(tokenizer->decode(ids));
+  }
+  return documents;
+}
+
+std::map<std::string, std::string> files_of(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::directory_iterator(folder))
+    files[entry.path().filename()] = read_file(entry.path());
+  return files;
+}
+
+void write_zstd(const fs::path& path, const std::string& text) {
+  std::string compressed(ZSTD_compressBound(text.size()), '\0');
+  compressed.resize(ZSTD_compress(compressed.data(), compressed.size(), text.data(), text.size(), 3));
+  write_text(path, compressed);
+}
+
+std::string json_line(const std::string& text, const std::string& field = "text") {
+  return nlohmann::json{{"id", 1}, {field, text}}.dump() + "\n";
+}
+
+TEST(Prepare, ATextFileComesBackFromItsShards) {
+  const Folder folder;
+  const std::string text = test::austen(300'000);
+  write_text(folder / "novel.txt", text);
+  for (const std::string& tokenizer : {std::string("bytes"), test::small_model()}) {
+    PrepareOptions options = bytes_options(folder / "novel.txt", folder / "out", 0.1);
+    options.tokenizer = tokenizer;
+    options.overwrite = true;
+    const PrepareResult result = prepare_data(options);
+    const std::string train = documents_of(folder / "out/train-00000.bin", tokenizer).at(0);
+    const std::string held_out = documents_of(folder / "out/val-00000.bin", tokenizer).at(0);
+    EXPECT_EQ(train + held_out, text);
+    EXPECT_TRUE(train.ends_with("\n\n"));  // cut between paragraphs
+    EXPECT_NEAR(static_cast<double>(held_out.size()), 30'000, 2'000);
+    EXPECT_EQ(result.train.text_bytes + result.validation.text_bytes, text.size());
+    EXPECT_EQ(Shard(folder / "out/val-00000.bin").info().text_bytes, held_out.size());
+    // Cutting the text for the threads has not changed the ids.
+    const Shard shard(folder / "out/train-00000.bin");
+    std::vector<int32_t> ids(shard.info().tokens - 1);
+    shard.read(0, ids.size(), ids.data());
+    EXPECT_EQ(ids, load_tokenizer(tokenizer)->encode(train));
+  }
+}
+
+TEST(Prepare, TheNumberOfThreadsChangesNothing) {
+  const Folder folder;
+  write_text(folder / "in/novel.txt", test::austen(600'000));
+  std::string lines;
+  for (size_t i = 0; i < 300; ++i) lines += json_line(test::austen(5000).substr(i, 1 + i * 7));
+  write_text(folder / "in/more.jsonl", lines);
+  PrepareOptions options = bytes_options(folder / "in", folder / "one", 0.1);
+  options.shard_tokens = 100'000;
+  options.threads = 1;
+  prepare_data(options);
+  for (const unsigned threads : {2u, 5u}) {
+    options.threads = threads;
+    options.output = folder / fmt::format("with-{}", threads);
+    prepare_data(options);
+    EXPECT_EQ(files_of(folder / "one"), files_of(options.output));
+  }
+}
+
+TEST(Prepare, SeparatorsMakeDocuments) {
+  const Folder folder;
+  write_text(folder / "in.txt", "\xEF\xBB\xBFone\n---\ntwo\nlines\n---\n---\nthree\n--- not\n---\r\nfour");
+  PrepareOptions options = bytes_options(folder / "in.txt", folder / "out");
+  options.text.document_separator = "---";
+  prepare_data(options);
+  EXPECT_THAT(documents_of(folder / "out/train-00000.bin"),
+              ElementsAre("one\n", "two\nlines\n", "three\n--- not\n", "four"));
+  EXPECT_FALSE(fs::exists(folder / "out/val-00000.bin"));
+}
+
+TEST(Prepare, WithSeparatorsWholeDocumentsAreHeldOut) {
+  const Folder folder;
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += fmt::format("document {:02}\n\nmore\n---\n", i);
+  write_text(folder / "in.txt", text);
+  PrepareOptions options = bytes_options(folder / "in.txt", folder / "out", 0.2);
+  options.text.document_separator = "---";
+  const PrepareResult result = prepare_data(options);
+  EXPECT_EQ(result.train.documents + result.validation.documents, 100u);
+  EXPECT_NEAR(static_cast<double>(result.validation.documents), 20, 1);
+  EXPECT_EQ(documents_of(folder / "out/val-00000.bin").back(), "document 99\n\nmore\n");
+}
+
+TEST(Prepare, JsonLinesPlainAndCompressedAreTheSame) {
+  const Folder folder;
+  std::string lines;
+  for (size_t i = 0; i < 500; ++i)
+    lines += json_line(fmt::format("Dokument {} — \"日本\"\n\\ {}", i, test::austen(i)));
+  lines += "\n  \r\n";                                   // blank lines are nothing
+  lines += R"({"text": "escaped \u00e9\ud83d\ude42"})";  // no newline at the end
+  write_text(folder / "a/x.jsonl", lines);
+  write_zstd(folder / "b/x.jsonl.zst", lines);
+  prepare_data(bytes_options(folder / "a", folder / "plain", 0.2));
+  prepare_data(bytes_options(folder / "b", folder / "packed", 0.2));
+  EXPECT_EQ(files_of(folder / "plain"), files_of(folder / "packed"));
+  EXPECT_NEAR(static_cast<double>(documents_of(folder / "plain/val-00000.bin").size()), 100,
+              36);  // 4 deviations
+  std::vector<std::string> all = documents_of(folder / "plain/train-00000.bin");
+  for (const std::string& held_out : documents_of(folder / "plain/val-00000.bin")) all.push_back(held_out);
+  EXPECT_EQ(all.size(), 501u);
+  EXPECT_THAT(all, testing::Contains("escaped é🙂"));
+}
+
+TEST(Prepare, CopiesOfADocumentFallOnTheSameSide) {
+  const Folder folder;
+  std::string lines;
+  for (int copy = 0; copy < 3; ++copy)
+    for (int i = 0; i < 100; ++i) lines += json_line(fmt::format("document {}", i));
+  write_text(folder / "x.jsonl", lines);
+  prepare_data(bytes_options(folder / "x.jsonl", folder / "out", 0.3));
+  std::map<std::string, int> copies;
+  for (const std::string& text : documents_of(folder / "out/val-00000.bin")) ++copies[text];
+  for (const auto& [text, count] : copies) EXPECT_EQ(count, 3) << text;
+}
+
+TEST(Prepare, ShardsEndWithDocuments) {
+  const Folder folder;
+  std::string lines;
+  for (int i = 0; i < 100; ++i) lines += json_line(std::string(99, 'x'));  // 100 tokens with eos
+  write_text(folder / "x.jsonl", lines);
+  PrepareOptions options = bytes_options(folder / "x.jsonl", folder / "out");
+  options.shard_tokens = 2950;
+  const PrepareResult result = prepare_data(options);
+  EXPECT_EQ(result.train.shards, 4u);
+  EXPECT_EQ(Shard(folder / "out/train-00000.bin").info().tokens, 3000u);
+  EXPECT_EQ(Shard(folder / "out/train-00003.bin").info().tokens, 1000u);
+}
+
+TEST(Prepare, TheManifestSaysWhatIsThere) {
+  const Folder folder;
+  write_text(folder / "novel.txt", test::austen(50'000));
+  prepare_data(bytes_options(folder / "novel.txt", folder / "out", 0.1));
+  const auto manifest = nlohmann::json::parse(read_file(folder / "out/manifest.json"));
+  EXPECT_EQ(manifest["tokenizer_hash"], load_tokenizer("bytes")->hash());
+  EXPECT_EQ(manifest["vocab_size"], 257);
+  EXPECT_EQ(
+      manifest["train"]["text_bytes"].get<uint64_t>() + manifest["validation"]["text_bytes"].get<uint64_t>(),
+      50'000u);
+  ASSERT_EQ(manifest["shards"].size(), 2u);
+  for (const auto& entry : manifest["shards"]) {
+    const Shard shard(folder / "out" / entry["file"].get<std::string>());
+    EXPECT_EQ(entry["tokens"], shard.info().tokens);
+    EXPECT_EQ(entry["documents"], shard.info().documents);
+  }
+}
+
+TEST(Prepare, FoldersAreReadSortedAndRecursively) {
+  const Folder folder;
+  for (const char* name : {"b.txt", "a/z.txt", "a/b/c.txt", "c.txt", "ignored.md"})
+    write_text(folder / "in" / name, std::string("I am ") + name);
+  prepare_data(bytes_options(folder / "in", folder / "out"));
+  EXPECT_THAT(documents_of(folder / "out/train-00000.bin"),
+              ElementsAre("I am a/b/c.txt", "I am a/z.txt", "I am b.txt", "I am c.txt"));
+}
+
+// Every single operation on the disk fails once: there is no output, or the earlier one, and a rerun works.
+TEST(Prepare, AnInterruptionLeavesNoHalfOutput) {
+  const Folder folder;
+  write_text(folder / "novel.txt", test::austen(40'000));
+  PrepareOptions options = bytes_options(folder / "novel.txt", folder / "expected", 0.1);
+  prepare_data(options);
+  const auto expected = files_of(folder / "expected");
+  options.output = folder / "out";
+  options.overwrite = true;
+  for (const bool had_output : {false, true}) {
+    int failures = 0;
+    for (int operation = 0;; ++operation, ++failures) {
+      fs::remove_all(folder / "out");
+      if (had_output) fs::copy(folder / "expected", folder / "out");
+      int seen = 0;
+      set_file_fault([&](std::string_view what, const fs::path&) {
+        if (seen++ == operation) fail("injected fault at {}", what);
+      });
+      bool failed = false;
+      try {
+        prepare_data(options);
+      } catch (const Error& error) {
+        failed = true;
+        EXPECT_THAT(error.what(), HasSubstr("injected"));
+      }
+      set_file_fault({});
+      if (!failed) break;
+      EXPECT_EQ(fs::exists(folder / "out"), had_output);
+      if (had_output) EXPECT_EQ(files_of(folder / "out"), expected);
+      EXPECT_FALSE(fs::exists(folder / "out.partial"));
+      prepare_data(options);
+      EXPECT_EQ(files_of(folder / "out"), expected);
+    }
+    EXPECT_GE(failures, 10);
+  }
+}
+
+TEST(Prepare, WhatAKilledRunLeftIsReplaced) {
+  const Folder folder;
+  write_text(folder / "novel.txt", test::austen(10'000));
+  write_text(folder / "out.partial/train-00007.bin", "half a shard");
+  prepare_data(bytes_options(folder / "novel.txt", folder / "out"));
+  EXPECT_EQ(files_of(folder / "out").size(), 2u);
+  EXPECT_FALSE(fs::exists(folder / "out.partial"));
+}
+
+TEST(Prepare, ExistingOutputsAreNotTouched) {
+  const Folder folder;
+  write_text(folder / "novel.txt", test::austen(10'000));
+  PrepareOptions options = bytes_options(folder / "novel.txt", folder / "out");
+  write_text(folder / "out/letter.txt", "mine");
+  options.overwrite = true;
+  EXPECT_THAT(error_of([&] { prepare_data(options); }).what(), HasSubstr("other files"));
+  EXPECT_EQ(read_file(folder / "out/letter.txt"), "mine");
+  fs::remove_all(folder / "out");
+  prepare_data(options);
+  options.overwrite = false;
+  EXPECT_THAT(error_of([&] { prepare_data(options); }).what(), HasSubstr("--overwrite"));
+}
+
+struct BadLine {
+  const char* line;
+  const char* message;
+};
+
+TEST(Prepare, BadJsonLinesAreNamedOrSkipped) {
+  const Folder folder;
+  const std::vector<BadLine> bad = {
+      {"{\"text\": \"cut off", "not valid JSON"},
+      {"{\"text\": \"lone surrogate \\ud800\"}", "not valid JSON"},
+      {"{\"text\": \"bad \xFF byte\"}", "not valid JSON"},
+      {"[\"text\"]", "expected a JSON object"},
+      {"{\"body\": \"other field\"}", "no member \"text\""},
+      {"{\"text\": 7}", "not a string"},
+  };
+  for (const BadLine& fault : bad) {
+    write_text(folder / "x.jsonl", json_line("good") + "\n" + fault.line + "\n" + json_line("also good"));
+    PrepareOptions options = bytes_options(folder / "x.jsonl", folder / "out");
+    options.overwrite = true;
+    const Error error = error_of([&] { prepare_data(options); });
+    EXPECT_EQ(error.code(), ExitCode::bad_usage);
+    EXPECT_THAT(error.what(), HasSubstr("x.jsonl:3: "));
+    EXPECT_THAT(error.what(), HasSubstr(fault.message));
+    options.text.skip_bad_lines = true;
+    EXPECT_EQ(prepare_data(options).skipped_lines, 1u);
+    EXPECT_THAT(documents_of(folder / "out/train-00000.bin"), ElementsAre("good", "also good"));
+  }
+}
+
+TEST(Prepare, BadInputsAreNamed) {
+  const Folder folder;
+  const std::string lines = json_line(test::austen(200'000)) + json_line("x");
+  write_text(folder / "latin1.txt", "caf\xE9 au lait");
+  write_text(folder / "table.parquet", "PAR1");
+  write_text(folder / "blank.txt", "");
+  fs::create_directories(folder / "nothing");
+  write_zstd(folder / "whole.jsonl.zst", lines);
+  const std::string compressed = read_file(folder / "whole.jsonl.zst");
+  write_text(folder / "cut.jsonl.zst", compressed.substr(0, compressed.size() / 2));
+  write_text(folder / "noise.jsonl.zst", "this was never compressed");
+  const auto message = [&](const char* name, double fraction = 0) {
+    PrepareOptions options = bytes_options(folder / name, folder / "out", fraction);
+    const Error error = error_of([&] { prepare_data(options); });
+    EXPECT_FALSE(fs::exists(folder / "out"));
+    return std::string(error.what());
+  };
+  EXPECT_THAT(message("latin1.txt"), HasSubstr("0xe9 at offset 3 is not valid UTF-8"));
+  EXPECT_THAT(message("table.parquet"), HasSubstr("convert Parquet"));
+  EXPECT_THAT(message("absent.txt"), HasSubstr("there is no input"));
+  EXPECT_THAT(message("nothing"), HasSubstr("holds no .txt"));
+  EXPECT_THAT(message("blank.txt"), HasSubstr("no text"));
+  EXPECT_THAT(message("cut.jsonl.zst"), HasSubstr("cut off"));
+  EXPECT_THAT(message("noise.jsonl.zst"), HasSubstr("damaged zstd data"));
+  EXPECT_THAT(message("whole.jsonl.zst", 1.0), HasSubstr("less than 1"));
+  EXPECT_THAT(message("whole.jsonl.zst", -0.1), HasSubstr("validation fraction is -0.1"));
+}
+
+}  // namespace
+}  // namespace polar
