@@ -9,8 +9,11 @@
 namespace polar {
 namespace {
 
-// Bytes of one iterate in the scratch space; a single larger matrix is still taken, by itself.
-constexpr int64_t kMaxBatchBytes = int64_t{64} << 20;
+// Bytes of the matrices that the oracle takes together; a single larger one is still taken, by itself. In
+// host memory they should stay in the cache through all its steps, on a device they should fill it.
+int64_t batch_bytes(const Ops& ops) {
+  return ops.host_memory() ? int64_t{4} << 20 : int64_t{64} << 20;
+}
 
 std::string_view name_of(MomentumKind kind) {
   switch (kind) {
@@ -76,11 +79,11 @@ struct MatrixGroup::Work {
 MatrixGroup::MatrixGroup(GroupConfig config, std::vector<Member> members, DType dtype)
     : Group(std::move(config), std::move(members)), dtype_(dtype), oracle_(config_.oracle) {
   check_momentum(config_);
-  make_batches();
+  sort_by_shape();
 }
 
-void MatrixGroup::make_batches() {
-  // Equal shapes become neighbours, in the order of their first appearance.
+// Equal shapes become neighbours, in the order of their first appearance.
+void MatrixGroup::sort_by_shape() {
   std::vector<Shape> shapes;
   const auto rank_of = [&](const Member& member) {
     return std::find(shapes.begin(), shapes.end(), member.shape) - shapes.begin();
@@ -89,12 +92,14 @@ void MatrixGroup::make_batches() {
     if (rank_of(member) == std::ssize(shapes)) shapes.push_back(member.shape);
   std::stable_sort(members_.begin(), members_.end(),
                    [&](const Member& a, const Member& b) { return rank_of(a) < rank_of(b); });
+}
 
+void MatrixGroup::make_batches(int64_t max_bytes) {
   int64_t state_offset = 0;
   for (size_t begin = 0; begin < members_.size();) {
     const Shape& shape = members_[begin].shape;
     const int64_t bytes = shape.count() * static_cast<int64_t>(size_of(dtype_));
-    const auto limit = static_cast<size_t>(std::max<int64_t>(1, kMaxBatchBytes / bytes));
+    const auto limit = static_cast<size_t>(std::max<int64_t>(1, max_bytes / bytes));
     size_t end = begin;
     while (end < members_.size() && end - begin < limit && members_[end].shape == shape) ++end;
     const auto count = static_cast<int64_t>(end - begin);
@@ -114,6 +119,7 @@ bool MatrixGroup::separate_input() const {
 }
 
 void MatrixGroup::plan(MemoryPlan& memory, const Ops& ops, MatrixScratch& scratch) {
+  make_batches(batch_bytes(ops));
   for (const Batch& batch : batches_) {
     MatrixScratch::Need need = oracle_.need(ops, batch.shape[0], batch.shape[1], batch.shape[2], dtype_);
     if (separate_input()) need.input = batch.shape.count();

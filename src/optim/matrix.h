@@ -45,7 +45,8 @@ class MatrixGroup final : public Group {
 
   bool gradient_momentum() const;  // is there a momentum of gradients, before the oracle?
   bool separate_input() const;     // does the nuclear scale need a copy of what the oracle overwrites?
-  void make_batches();
+  void sort_by_shape();
+  void make_batches(int64_t max_bytes);
   void prepare(Work& work) const;
   Tensor average_factors(const Work& work, const Tensor& u) const;
   void update(const Work& work, const Tensor& direction) const;
