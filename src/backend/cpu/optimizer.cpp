@@ -28,10 +28,11 @@ void adamw(const AdamW& args) {
   dispatch(args.parameter.dtype, "adamw", [&]<class T>(T) {
     const T gradient_scale = static_cast<T>(control[kControlGradientScale]);
     const T keep = static_cast<T>(1.0 - args.lr * args.weight_decay);
-    const T beta2 = static_cast<T>(args.beta2), eps = static_cast<T>(args.eps);
+    const T beta2 = static_cast<T>(args.beta2);
     const T gain1 = static_cast<T>(1.0 - args.beta1), gain2 = static_cast<T>(1.0 - args.beta2);
-    const T step = static_cast<T>(args.lr / (1.0 - std::pow(args.beta1, t)));
-    const T correction2 = static_cast<T>(std::sqrt(1.0 - std::pow(args.beta2, t)));
+    // lr / c1 * m / (sqrt(v) / c2 + eps) with both sides of the fraction times c2: one division less.
+    const double c1 = 1.0 - std::pow(args.beta1, t), c2 = std::sqrt(1.0 - std::pow(args.beta2, t));
+    const T step = static_cast<T>(args.lr * c2 / c1), eps = static_cast<T>(args.eps * c2);
     T *p = args.parameter.as<T>(), *m = args.m.as<T>(), *v = args.v.as<T>();
     const T* gradient = args.gradient.as<T>();
     parallel_ranges(args.parameter.count(), kTaskElements, [=](int64_t begin, int64_t end) {
@@ -40,7 +41,7 @@ void adamw(const AdamW& args) {
         const T g = gradient_scale * gradient[i];
         m[i] += gain1 * (g - m[i]);
         v[i] = beta2 * v[i] + gain2 * g * g;
-        p[i] = keep * p[i] - step * m[i] / (std::sqrt(v[i]) / correction2 + eps);
+        p[i] = keep * p[i] - step * m[i] / (std::sqrt(v[i]) + eps);
       }
     });
   });
