@@ -14,6 +14,7 @@
 namespace polar {
 namespace {
 
+namespace fs = std::filesystem;
 using test::error_of;
 using test::Folder;
 using test::write_text;
@@ -230,7 +231,9 @@ TEST(Prepare, AnInterruptionLeavesNoHalfOutput) {
       set_file_fault({});
       if (!failed) break;
       EXPECT_EQ(fs::exists(folder / "out"), had_output);
-      if (had_output) EXPECT_EQ(files_of(folder / "out"), expected);
+      if (had_output) {
+        EXPECT_EQ(files_of(folder / "out"), expected);
+      }
       EXPECT_FALSE(fs::exists(folder / "out.partial"));
       prepare_data(options);
       EXPECT_EQ(files_of(folder / "out"), expected);

@@ -12,6 +12,7 @@
 namespace polar {
 namespace {
 
+namespace fs = std::filesystem;
 using shard_format::Header;
 using test::error_of;
 using testing::HasSubstr;
@@ -132,7 +133,9 @@ TEST_P(HostileShard, IsRefusedByName) {
   std::string bytes = read_file(path);
   GetParam().change(bytes);
   test::write_text(path, bytes);
-  if (GetParam().only_verify_sees_it) EXPECT_NO_THROW(Shard{path});
+  if (GetParam().only_verify_sees_it) {
+    EXPECT_NO_THROW(Shard{path});
+  }
   const Error error = error_of([&] { Shard(path).verify(); });
   EXPECT_EQ(error.code(), ExitCode::failed);
   EXPECT_THAT(error.what(), HasSubstr(path.string()));

@@ -10,6 +10,7 @@
 namespace polar {
 namespace {
 
+namespace fs = std::filesystem;
 using test::error_of;
 using testing::HasSubstr;
 
