@@ -221,7 +221,7 @@ void MatrixGroup::update(const Work& work, const Tensor& direction) const {
 
 std::vector<StateTensor> MatrixGroup::state() const {
   std::vector<StateTensor> list;
-  if (!momentum_) return list;
+  if (config_.momentum.kind == MomentumKind::none) return list;
   for (const Batch& batch : batches_)
     for (size_t i = 0; i < batch.end - batch.begin; ++i)
       list.push_back({"matrix.momentum:" + members_[batch.begin + i].name,

@@ -63,8 +63,10 @@ struct Tensor {
   T* as() const {
     return static_cast<T*>(data);
   }
-  // Elements [begin, begin + shape.count()) of the flat array seen under a new shape.
+  // Elements [begin, begin + new_shape.count()) of the flat array seen under a new shape; a tensor that has
+  // no memory yet stays without.
   Tensor slice(int64_t begin, Shape new_shape) const {
+    if (data == nullptr) return {nullptr, dtype, new_shape};
     return {static_cast<std::byte*>(data) + static_cast<size_t>(begin) * size_of(dtype), dtype, new_shape};
   }
 };
