@@ -58,11 +58,16 @@ std::vector<Line> whole_lines(std::string_view content) {
   return lines;
 }
 
+// The beginning of a text of any bytes, in quotes and in ASCII.
+std::string printable(std::string_view text) {
+  return Json(text.substr(0, 60)).dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+}
+
 Json parse_line(const std::filesystem::path& path, const Line& line) {
   const Json json = Json::parse(line.text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object())
-    fail("{}:{}: expected a JSON object (one logged step), found \"{}\"", path.string(), line.number,
-         line.text.substr(0, 60));
+    fail("{}:{}: expected a JSON object (one logged step), found {}", path.string(), line.number,
+         printable(line.text));
   for (const char* key : {"step", "tokens"})
     if (!json.contains(key) || !json[key].is_number_integer() || json[key].get<int64_t>() < 0)
       fail("{}:{}: expected a key \"{}\" with an integer that is not negative, found {}", path.string(),

@@ -253,7 +253,7 @@ std::string render_page(std::span<const RunData> runs) {
 <button type="button" data-x="step" aria-pressed="true">Steps</button>
 <button type="button" data-x="tokens" aria-pressed="false">Tokens</button></div>
 <label><input type="checkbox" id="log"> log y</label>
-<label>smoothing <input type="range" id="smooth" min="0" max="0.99" step="0.01" value="0.7"></label>
+<label>smoothing <input type="range" id="smooth" min="0" max="0.99" step="0.01" value="{smoothing}"></label>
 <button type="button" id="reset" hidden>Reset zoom</button>
 </div></nav>
 <main>
@@ -266,9 +266,10 @@ std::string render_page(std::span<const RunData> runs) {
 </html>
 )",
                      fmt::arg("title", title_of(runs)), fmt::arg("style", kPageStyle),
-                     fmt::arg("legend", legend), fmt::arg("summary", summary_table(runs)),
-                     fmt::arg("config", config_section(runs)), fmt::arg("sample", sample_section(runs)),
-                     fmt::arg("data", page_data(runs)), fmt::arg("script", kPageScript));
+                     fmt::arg("legend", legend), fmt::arg("smoothing", kSmoothing),
+                     fmt::arg("summary", summary_table(runs)), fmt::arg("config", config_section(runs)),
+                     fmt::arg("sample", sample_section(runs)), fmt::arg("data", page_data(runs)),
+                     fmt::arg("script", kPageScript));
 }
 
 }  // namespace polar

@@ -8,7 +8,7 @@ const char* const kPageScript = R"js(
 'use strict';
 (() => {
 const runs = JSON.parse(document.getElementById('data').textContent).runs;
-const state = {x: 'step', log: false, smooth: 0.7, zoom: null, hidden: new Set()};
+const state = {x: 'step', log: false, smooth: Number(document.getElementById('smooth').value), zoom: null, hidden: new Set()};
 const HEIGHT = 250, LEFT = 54, RIGHT = 14, TOP = 8, BOTTOM = 24;
 const DASHES = ['', '6 4', '2 3', '8 3 2 3'];
 

@@ -71,7 +71,7 @@ void add_run(const RunData& run, size_t i, std::string& data, std::vector<std::s
                     val_title = quoted(run.name + ", validation");
   if (has_points(loss)) {
     data += data_block(fmt::format("raw{}", i), run.metrics, loss);
-    data += data_block(fmt::format("smooth{}", i), run.metrics, smooth(loss, 0.7));
+    data += data_block(fmt::format("smooth{}", i), run.metrics, smooth(loss, kSmoothing));
     curves.push_back(
         fmt::format("$raw{} using 1:2 with lines lc rgb '#A0{}' lw 1 notitle", i, color.substr(1)));
     // A run with one logged step has a point, but no line.

@@ -56,6 +56,7 @@ RunSummary summarize(const MetricsTable& metrics);
 
 // Weighted mean over both sides, weights falling by `weight` (in [0, 1)) a value: unlike a trailing mean it
 // does not lag. Values that are not finite are passed over and come out as NaN.
+inline constexpr double kSmoothing = 0.7;  // the weight of the picture, and with which the page opens
 std::vector<double> smooth(std::span<const double> values, double weight);
 
 }  // namespace polar
