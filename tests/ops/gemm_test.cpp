@@ -71,7 +71,7 @@ void expect_product(const Product& p, Transpose ta, Transpose tb, DType dtype) {
 TEST(Gemm, EveryTransposeAndShapeAgreesWithNaiveLoops) {
   const Product products[] = {{1, 1, 1, 1.0, 0.0},      {3, 5, 7, -0.5, 2.0},   {33, 17, 130, 1.0, 1.0},
                               {130, 257, 64, 1.0, 0.0}, {1, 300, 70, 1.0, 0.5}, {300, 1, 70, 2.0, 0.0},
-                              {1, 5000, 33, 1.0, 0.0}};
+                              {1, 5000, 129, 1.0, 0.5}};
   for (const Product& p : products)
     for (const Transpose ta : kBoth)
       for (const Transpose tb : kBoth)
@@ -125,7 +125,8 @@ Values product_bits(int threads, int64_t m, int64_t n, int64_t k, Transpose ta, 
 }
 
 TEST(Gemm, BitsDependNeitherOnThreadsNorOnAlignmentNorOnTheRun) {
-  const int64_t shapes[][3] = {{256, 384, 192}, {65, 1000, 130}, {1, 2500, 200}, {7, 9, 11}, {512, 64, 300}};
+  const int64_t shapes[][3] = {{256, 384, 192}, {65, 1000, 130}, {1, 2500, 200},
+                               {1, 6000, 513},  {7, 9, 11},      {512, 64, 300}};
   for (const auto& [m, n, k] : shapes)
     for (const Transpose ta : kBoth)
       for (const Transpose tb : kBoth) {

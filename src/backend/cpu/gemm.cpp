@@ -12,8 +12,9 @@
 namespace polar::cpu {
 namespace {
 
-constexpr int64_t kMaxBlocks = 32;            // enough for 16 cores to balance
-constexpr int64_t kMinBlockWork = 1 << 22;    // multiply-adds below which a BLAS call is mostly overhead
+constexpr int64_t kMaxBlocks = 32;                // enough for 16 cores to balance
+constexpr int64_t kMinBlockWork = 1 << 22;        // multiply-adds below which a BLAS call is mostly overhead
+constexpr int64_t kMinBlockVectorWork = 1 << 19;  // the same for matrix times vector, which waits for memory
 constexpr int64_t kMinBlockReuse = 40;        // multiply-adds an element that a block packs: 64 x 128 has 43
 constexpr int64_t kBlockAlignment = 16;       // rows and columns: whole registers in BLAS's inner kernel
 constexpr int64_t kBiasRowsPerChunk = 64;     // rows that one task of add_bias handles
@@ -24,29 +25,37 @@ struct Blocks {
   int64_t rows, cols;
 };
 
-// Every block packs its rows of a and its columns of b anew. Of all ways to make `count` blocks (a power of
-// two) this is the one with the most multiply-adds an element packed.
+// Every block packs its rows of a and its columns of b anew: rows and columns packed for all of c, each of
+// length k.
+int64_t packed(int64_t m, int64_t n, Blocks blocks) {
+  return divide_up(m, blocks.rows) * n + divide_up(n, blocks.cols) * m;
+}
+
+// Of all ways to make `count` blocks (a power of two) the one that packs least.
 Blocks cut(int64_t m, int64_t n, int64_t count) {
   Blocks best{m, n};
   int64_t least = std::numeric_limits<int64_t>::max();
   for (int64_t down = 1; down <= count; down *= 2) {
     const Blocks blocks{divide_up(divide_up(m, down), kBlockAlignment) * kBlockAlignment,
                         divide_up(divide_up(n, count / down), kBlockAlignment) * kBlockAlignment};
-    const int64_t packed = divide_up(m, blocks.rows) * n + divide_up(n, blocks.cols) * m;
-    if (packed < least && 2 * divide_up(m, blocks.rows) * divide_up(n, blocks.cols) > count) {
-      least = packed;
+    if (packed(m, n, blocks) < least && 2 * divide_up(m, blocks.rows) * divide_up(n, blocks.cols) > count) {
+      least = packed(m, n, blocks);
       best = blocks;
     }
   }
   return best;
 }
 
+// The finest cut whose blocks are still worth a call, and that either reuses well what it packs or packs
+// hardly more than the whole product does (few rows, many columns: decoding).
 Blocks choose_blocks(int64_t m, int64_t n, int64_t k) {
+  const int64_t min_work = m == 1 ? kMinBlockVectorWork : kMinBlockWork;
   Blocks chosen{m, n};
   for (int64_t count = 2; count <= kMaxBlocks; count *= 2) {
     const Blocks finer = cut(m, n, count);
-    const int64_t area = finer.rows * finer.cols;
-    if (area * k < kMinBlockWork || area < kMinBlockReuse * (finer.rows + finer.cols)) break;
+    const int64_t area = std::min(finer.rows, m) * std::min(finer.cols, n);
+    const bool reuses = area >= kMinBlockReuse * (finer.rows + finer.cols);
+    if (area * k < min_work || (!reuses && 4 * packed(m, n, finer) > 5 * (m + n))) break;
     chosen = finer;
   }
   return chosen;
@@ -73,6 +82,30 @@ void blas_gemm(Transpose ta, Transpose tb, int64_t m, int64_t n, int64_t k, doub
               beta, c, blas(ldc));
 }
 
+// y = alpha op(b) x + beta y for the stored (rows, cols) matrix b.
+void blas_gemv(CBLAS_TRANSPOSE transpose, int64_t rows, int64_t cols, double alpha, const float* b,
+               int64_t ldb, const float* x, int64_t x_step, double beta, float* y) {
+  cblas_sgemv(CblasRowMajor, transpose, blas(rows), blas(cols), static_cast<float>(alpha), b, blas(ldb), x,
+              blas(x_step), static_cast<float>(beta), y, 1);
+}
+
+void blas_gemv(CBLAS_TRANSPOSE transpose, int64_t rows, int64_t cols, double alpha, const double* b,
+               int64_t ldb, const double* x, int64_t x_step, double beta, double* y) {
+  cblas_dgemv(CblasRowMajor, transpose, blas(rows), blas(cols), alpha, b, blas(ldb), x, blas(x_step), beta, y,
+              1);
+}
+
+// One row of c, as in decoding: BLAS's matrix-vector product is several times faster than its gemm there.
+template <class T>
+void row_product(Transpose ta, Transpose tb, int64_t n, int64_t k, double alpha, const T* a, int64_t lda,
+                 const T* b, int64_t ldb, double beta, T* c) {
+  const int64_t a_step = ta == Transpose::yes ? lda : 1;
+  if (tb == Transpose::yes)
+    blas_gemv(CblasNoTrans, n, k, alpha, b, ldb, a, a_step, beta, c);
+  else
+    blas_gemv(CblasTrans, k, n, alpha, b, ldb, a, a_step, beta, c);
+}
+
 template <class T>
 void gemm_blocks(Transpose ta, Transpose tb, double alpha, const MatrixView& a, const MatrixView& b,
                  double beta, const MatrixView& c, int64_t k) {
@@ -82,10 +115,14 @@ void gemm_blocks(Transpose ta, Transpose tb, double alpha, const MatrixView& a, 
   const int64_t b_step = tb == Transpose::yes ? b.stride : 1;  // from one column of op(b) to the next
   parallel_for(divide_up(c.rows, blocks.rows) * across, [&](int64_t block) {
     const int64_t row = block / across * blocks.rows, col = block % across * blocks.cols;
-    blas_gemm(ta, tb, std::min(blocks.rows, c.rows - row), std::min(blocks.cols, c.cols - col), k, alpha,
-              static_cast<const T*>(a.data) + row * a_step, a.stride,
-              static_cast<const T*>(b.data) + col * b_step, b.stride, beta,
-              static_cast<T*>(c.data) + row * c.stride + col, c.stride);
+    const int64_t rows = std::min(blocks.rows, c.rows - row), cols = std::min(blocks.cols, c.cols - col);
+    const T* a_block = static_cast<const T*>(a.data) + row * a_step;
+    const T* b_block = static_cast<const T*>(b.data) + col * b_step;
+    T* c_block = static_cast<T*>(c.data) + row * c.stride + col;
+    if (c.rows == 1 && k > 0)
+      row_product(ta, tb, cols, k, alpha, a_block, a.stride, b_block, b.stride, beta, c_block);
+    else
+      blas_gemm(ta, tb, rows, cols, k, alpha, a_block, a.stride, b_block, b.stride, beta, c_block, c.stride);
   });
 }
 
