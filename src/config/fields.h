@@ -172,10 +172,10 @@ void fields(Visitor& visit, C& c) {
   visit({.name = "kind", .doc = "what computes the orthogonal factor; svd is exact"}, c.kind);
   visit({.name = "steps",
          .unit = "iterations",
-         .doc = "polynomial steps, one product chain each",
+         .doc = "steps of the polynomial iteration",
          .range = between(1, 100),
          .applies = c.kind != OracleKind::svd,
-         .applies_to = "oracle kind newton_schulz or polar_express"},
+         .applies_to = "a polynomial oracle kind"},
         c.steps);
   visit({.name = "coefficients",
          .doc = "of x <- a x + b x^3 + c x^5: a name, or one [a, b, c] a step, the last one repeated",
@@ -193,10 +193,11 @@ void fields(Visitor& visit, C& c) {
 
 template <class Visitor, Section<ScaleConfig> C>
 void fields(Visitor& visit, C& c) {
-  visit({.name = "kind",
-         .doc = "nuclear: <M,U>^alpha; rms_match: 0.2 sqrt(max(m,n)); spectral: sqrt(m/n); "
-                "jordan: sqrt(max(1,m/n)); m rows, n columns"},
-        c.kind);
+  visit(
+      {.name = "kind",
+       .doc =
+           "nuclear <M,U>^alpha, rms_match 0.2 sqrt(max(m,n)), spectral sqrt(m/n), jordan sqrt(max(1,m/n))"},
+      c.kind);
   visit({.name = "alpha",
          .doc = "power of the nuclear norm: 0 is Muon, 1 is PolarGrad",
          .range = between(-8, 8),

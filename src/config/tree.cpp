@@ -75,16 +75,17 @@ ConfigNode read_with_includes(const fs::path& file, std::vector<fs::path>& chain
   ConfigNode merged;
   merged.kind = ConfigNode::Kind::map;
   for (const ConfigNode* name : included_files(*include)) {
-    const fs::path next = fs::weakly_canonical(file.parent_path() / name->text);
+    const fs::path path = (file.parent_path() / name->text).lexically_normal();
+    std::error_code error;
+    const fs::path next = fs::weakly_canonical(path, error);
     if (std::find(chain.begin(), chain.end(), next) != chain.end())
       fail_usage("{}: include: '{}' includes itself, directly or through other files", name->origin,
                  name->text);
-    std::error_code error;
     if (!fs::exists(next, error))
       fail_usage("{}: include: there is no file '{}' (names are relative to the including file)",
                  name->origin, name->text);
     chain.push_back(next);
-    merge(merged, read_with_includes(file.parent_path() / name->text, chain));
+    merge(merged, read_with_includes(path, chain));
     chain.pop_back();
   }
   std::erase_if(root.entries, [](const ConfigEntry& entry) { return entry.key == "include"; });
@@ -184,7 +185,8 @@ std::string ConfigNode::described() const {
 }
 
 ConfigNode read_config_tree(const std::filesystem::path& file) {
-  std::vector<fs::path> chain{fs::weakly_canonical(file)};
+  std::error_code error;
+  std::vector<fs::path> chain{fs::weakly_canonical(file, error)};
   return read_with_includes(file, chain);
 }
 
