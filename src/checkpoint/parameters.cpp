@@ -50,7 +50,7 @@ void check_parameters(const TensorSource& source, const ParameterRegistry& regis
   std::string text;
   for (size_t i = 0; i < std::min(lines.size(), kShown); ++i) text += "\n  " + lines[i];
   if (lines.size() > kShown) text += fmt::format("\n  ... and {} more", lines.size() - kShown);
-  fail("{}: the tensors do not fit the architecture:{}", source.path().string(), text);
+  fail_usage("{}: the tensors do not fit the architecture:{}", source.path().string(), text);
 }
 
 void read_parameters(const TensorSource& source, const ParameterRegistry& registry, const Tensor& flat,

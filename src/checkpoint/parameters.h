@@ -18,7 +18,7 @@ struct TiedCopy {
 // fits.
 std::vector<std::string> mismatches(const TensorSource& source, const ParameterRegistry& registry,
                                     const std::vector<TiedCopy>& copies = {});
-// Error that lists the mismatches (the first twenty).
+// Error (exit code 2) that lists the mismatches (the first twenty).
 void check_parameters(const TensorSource& source, const ParameterRegistry& registry,
                       const std::vector<TiedCopy>& copies = {});
 
