@@ -99,7 +99,7 @@ class SectionReader {
   void operator()(const Key& key, T&& value) {
     const std::string path = path_.empty() ? std::string(key.name) : path_ + "." + std::string(key.name);
     const ConfigNode* node = section_.find(key.name);
-    if (!node) {
+    if (!node || node->taken_back) {
       if (key.required)
         fail_usage("{}: the required key '{}' is missing; expected {} ({})", section_.origin, path,
                    describe(key, value), key.doc);

@@ -134,19 +134,6 @@ ConfigNode& descend(ConfigNode& node, const std::string& segment, const std::str
   return node.items[index];
 }
 
-void remove_at(ConfigNode& root, const std::vector<std::string>& path) {
-  ConfigNode* parent = &root;
-  for (size_t i = 0; i + 1 < path.size() && parent; ++i) {
-    size_t index = 0;
-    if (parent->kind == ConfigNode::Kind::sequence)
-      parent = parse_index(path[i], index) && index < parent->items.size() ? &parent->items[index] : nullptr;
-    else
-      parent = parent->find(path[i]);
-  }
-  if (parent)
-    std::erase_if(parent->entries, [&](const ConfigEntry& entry) { return entry.key == path.back(); });
-}
-
 }  // namespace
 
 std::vector<std::string> split(std::string_view text, char separator) {
@@ -203,13 +190,18 @@ void apply_override(ConfigNode& root, const std::string& assignment) {
     fail_usage("{}: 'include' works only inside a file; name that file as the configuration instead", origin);
 
   const std::string value = assignment.substr(equals + 1);
-  if (value.empty()) return remove_at(root, path);
   ConfigNode* node = &root;
   for (const std::string& segment : path) {
     node = &descend(*node, segment, origin);
     if (node->origin.empty()) node->origin = origin;
   }
-  *node = parse_value(value, origin);
+  if (value.empty()) {
+    *node = ConfigNode();
+    node->origin = origin;
+    node->taken_back = true;
+  } else {
+    *node = parse_value(value, origin);
+  }
 }
 
 std::string origin_of(const ConfigNode& root, std::string_view path) {

@@ -19,6 +19,7 @@ struct ConfigNode {
   bool quoted = false;               // scalar: written in quotes, so certainly text
   std::vector<ConfigNode> items;     // sequence
   std::vector<ConfigEntry> entries;  // map, in the order of the file; keys are unique
+  bool taken_back = false;           // null: an override without a value brings the default back
   std::string origin;                // "configs/demo.yaml:12" or "override 'train.max_steps=20'"
 
   const ConfigNode* find(std::string_view key) const;
@@ -41,7 +42,7 @@ struct ConfigEntry {
 ConfigNode read_config_tree(const std::filesystem::path& file);
 
 // Sets the value at a dotted path: "train.max_steps=20", "optimizer.groups.0.betas=[0.9,0.99]". The value
-// replaces what stood there; an empty one removes the key, which brings its default back.
+// replaces what stood there; an empty one brings the default back.
 void apply_override(ConfigNode& root, const std::string& assignment);
 
 // Where the value at `path` was written; of its nearest parent if it is not given.
