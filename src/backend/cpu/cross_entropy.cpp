@@ -25,6 +25,14 @@ constexpr int64_t kColumnsPerSum = 2048;  // summed in T; the sums of these are 
 template <class T>
 constexpr T kNegligible = std::numeric_limits<T>::min() * T(1 << 26);
 
+// exp(x) for x <= 0, with the smallest normal number for what would be below it: beside the row's greatest
+// term, which is 1, neither counts.
+template <class T>
+[[gnu::always_inline]] inline T normal_exp(T x) {
+  constexpr T lowest = sizeof(T) == 4 ? T(-87) : T(-708);
+  return vector_math::exp(x < lowest ? lowest : x);
+}
+
 // max_j y_j and sum_j exp(y_j - maximum): log sum exp without overflow and without cancellation.
 template <class T>
 struct LogSum {
@@ -49,9 +57,8 @@ LogSum<T> log_sum(const T* logits, int64_t count) {
   result.maximum = maximum;
   for (int64_t begin = 0; begin < count; begin += kColumnsPerSum) {
     const T* from = logits + begin;
-    result.sum += static_cast<double>(lane_sum<T>(std::min(kColumnsPerSum, count - begin), [&](int64_t j) {
-      return vector_math::exp(from[j] - maximum);
-    }));
+    result.sum += static_cast<double>(lane_sum<T>(std::min(kColumnsPerSum, count - begin),
+                                                  [&](int64_t j) { return normal_exp(from[j] - maximum); }));
   }
   return result;
 }
@@ -65,11 +72,11 @@ void gradient_row(const CrossEntropy& args, T* logits, int64_t count, const LogS
   const double z_factor = 1.0 + 2.0 * args.z_loss * log_sum_exp.value();
   const T factor = static_cast<T>(args.gradient_scale * z_factor / log_sum_exp.sum);
   const T target_ratio = logits[target] * inverse_cap;
-  const T target_probability = vector_math::exp(logits[target] - maximum);
+  const T target_probability = normal_exp(logits[target] - maximum);
 #pragma omp simd
   for (int64_t j = 0; j < count; ++j) {
     const T ratio = logits[j] * inverse_cap;
-    const T gradient = vector_math::exp(logits[j] - maximum) * factor * (T(1) - ratio * ratio);
+    const T gradient = normal_exp(logits[j] - maximum) * factor * (T(1) - ratio * ratio);
     logits[j] = std::abs(gradient) < kNegligible<T> ? T(0) : gradient;
   }
   logits[target] = (target_probability * factor - static_cast<T>(args.gradient_scale)) *
@@ -97,14 +104,9 @@ void finish_row(const CrossEntropy& args, int64_t row, T* logits) {
   if (args.dhidden.data != nullptr) std::fill_n(logits, vocabulary, T(0));
 }
 
-MatrixView rows_of(const MatrixView& x, int64_t first, int64_t count) {
-  return {static_cast<std::byte*>(x.data) + static_cast<size_t>(first * x.stride) * size_of(x.dtype), x.dtype,
-          count, x.cols, x.stride};
-}
-
 template <class T>
 void chunk(const CrossEntropy& args, int64_t first, int64_t rows) {
-  const MatrixView hidden = rows_of(args.hidden, first, rows);
+  const MatrixView hidden = args.hidden.rows_from(first, rows);
   const MatrixView logits(args.workspace.data, args.hidden.dtype, rows, args.head.shape[0],
                           args.head.shape[0]);
   gemm(Transpose::no, Transpose::yes, 1.0, hidden, args.head, 0.0, logits);
@@ -114,7 +116,7 @@ void chunk(const CrossEntropy& args, int64_t first, int64_t rows) {
       finish_row(args, first + row, static_cast<T*>(logits.data) + row * logits.stride);
   });
   if (args.dhidden.data == nullptr) return;
-  gemm(Transpose::no, Transpose::no, 1.0, logits, args.head, 0.0, rows_of(args.dhidden, first, rows));
+  gemm(Transpose::no, Transpose::no, 1.0, logits, args.head, 0.0, args.dhidden.rows_from(first, rows));
   gemm(Transpose::yes, Transpose::no, 1.0, logits, hidden, 1.0, args.dhead);
 }
 
