@@ -1,0 +1,33 @@
+// Parameter counts of the presets against the published numbers.
+#include <gtest/gtest.h>
+
+#include "config/experiment.h"
+#include "model/registry.h"
+
+namespace polar {
+namespace {
+
+struct Known {
+  const char* preset;
+  int64_t parameters;
+};
+
+class ParameterCount : public testing::TestWithParam<Known> {};
+
+TEST_P(ParameterCount, IsThePublishedOne) {
+  const Experiment e =
+      load_experiment(std::string(POLAR_SOURCE_DIR) + "/configs/" + GetParam().preset + ".yaml", {});
+  EXPECT_EQ(make_registry(e.model).parameter_count(), GetParam().parameters);
+}
+
+// Qwen: the sum of the tensors of the published checkpoints (their model cards round it: 0.49B, 1.54B,
+// 0.6B, 1.7B). polargrad-540m: the PolarGrad paper, section 6.4. 124m, demo and bench: counted by hand in the
+// files' comments.
+INSTANTIATE_TEST_SUITE_P(
+    Presets, ParameterCount,
+    testing::Values(Known{"models/qwen2.5-0.5b", 494'032'768}, Known{"models/qwen2.5-1.5b", 1'543'714'304},
+                    Known{"models/qwen3-0.6b", 596'049'920}, Known{"models/qwen3-1.7b", 1'720'574'976},
+                    Known{"models/polargrad-540m", 540'865'536}, Known{"demo", 5'770'880}));
+
+}  // namespace
+}  // namespace polar
