@@ -8,6 +8,7 @@ faster one counts.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -17,12 +18,13 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODELS = {"3.15 M": "configs/bench/3m.yaml", "15.7 M": "configs/bench/16m.yaml"}
+MODELS = {"3.15M": "configs/bench/3m.yaml", "15.7M": "configs/bench/16m.yaml"}
 # Name in the table -> the override that selects it in polartrain, and the name torch_step.py gives it.
+# Muon-bf16 sets torch.optim.Muon, whose Newton-Schulz steps are in bf16, against our fp32.
 OPTIMIZERS = {
     "AdamW": ("optimizer.groups.0.type=adamw", "adamw"),
     "Muon": ("optimizer.groups.0.type=muon", "muon"),
-    "Muon, torch.optim (bf16)": ("optimizer.groups.0.type=muon", "torch_muon"),
+    "Muon-bf16": ("optimizer.groups.0.type=muon", "torch_muon"),
 }
 
 
@@ -72,23 +74,29 @@ def measure_torch(arguments, torch, config, optimizer):
         return json.loads(pathlib.Path(result.name).read_text())
 
 
+def measure_pair(arguments, model, optimizer, torch):
+    """Both results, polartrain's first."""
+    override, torch_name = OPTIMIZERS[optimizer]
+    ours = measure_polartrain(arguments, MODELS[model], override)
+    theirs = measure_torch(arguments, torch, MODELS[model], torch_name)
+    if ours["parameters"] != theirs["parameters"]:
+        sys.exit(f"{model}: not the same model: {ours['parameters']} parameters in polartrain, "
+                 f"{theirs['parameters']} in torch_step.py")  # fmt: skip
+    return {"model": model, "optimizer": optimizer, "torch": torch["version"], "polartrain": ours, "pytorch": theirs}
+
+
 def measure_all(arguments, torches):
-    """One record per round, model, optimizer and PyTorch: both results."""
+    """One record per round, model, optimizer and PyTorch."""
     records = []
-    for round_number in range(1, arguments.rounds + 1):
-        for model in arguments.models:
-            for optimizer in arguments.optimizers:
-                override, torch_name = OPTIMIZERS[optimizer]
-                for torch in torches:
-                    if torch_name == "torch_muon" and not torch["has_muon"]:
-                        continue
-                    ours = measure_polartrain(arguments, MODELS[model], override)
-                    theirs = measure_torch(arguments, torch, MODELS[model], torch_name)
-                    records.append({"round": round_number, "model": model, "optimizer": optimizer,
-                                    "torch": torch["version"], "polartrain": ours, "pytorch": theirs})  # fmt: skip
-                    print(f"round {round_number}, {model}, {optimizer}, torch {torch['version']}: "
-                          f"{ours['tokens_per_s']:.0f} against {theirs['tokens_per_s']:.0f} tokens/s "
-                          f"({theirs['mode']})", file=sys.stderr)  # fmt: skip
+    cases = itertools.product(range(arguments.rounds), arguments.models, arguments.optimizers, torches)
+    for round_index, model, optimizer, torch in cases:
+        if optimizer == "Muon-bf16" and not torch["has_muon"]:
+            continue
+        record = {"round": round_index + 1, **measure_pair(arguments, model, optimizer, torch)}
+        records.append(record)
+        print(f"round {record['round']}, {model}, {optimizer}, torch {torch['version']}: "
+              f"{record['polartrain']['tokens_per_s']:.0f} against {record['pytorch']['tokens_per_s']:.0f} tokens/s "
+              f"({record['pytorch']['mode']})", file=sys.stderr)  # fmt: skip
     return records
 
 

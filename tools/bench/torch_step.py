@@ -20,6 +20,13 @@ import time
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592", "KMP_BLOCKTIME": "1"}
 
 
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {value}, expected 1 or more")
+    return value
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -32,7 +39,7 @@ def parse_arguments():
     parser.add_argument("--compile", action="store_const", const="compile", dest="mode", help="same as --mode compile")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, default: OMP_NUM_THREADS, else all cores")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--steps", type=int, default=10, help="measured steps (default: %(default)s)")
+    parser.add_argument("--steps", type=positive, default=10, help="measured steps (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=3, help="steps before (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1337)
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there, too")
@@ -116,7 +123,7 @@ def make_optimizers(torch, model, kind, device, compiled):
 
 
 def measure(torch, arguments, experiment, mode):
-    """Seconds of each measured step."""
+    """Seconds of each measured step, and the number of parameters."""
     from torch_model import Model
 
     shape, sequences, time_steps, clip_norm = experiment
@@ -140,17 +147,17 @@ def measure(torch, arguments, experiment, mode):
         if not loss.item() < float("inf"):  # also waits for the device
             sys.exit(f"the loss became {loss.item()}")
         seconds.append(time.perf_counter() - start)
-    return seconds[arguments.warmup :]
+    return seconds[arguments.warmup :], sum(parameter.numel() for parameter in model.parameters())
 
 
-def summarize(torch, arguments, seconds, tokens, mode):
+def summarize(torch, arguments, seconds, tokens, parameters, mode):
     rates = sorted(tokens / value for value in seconds)
     return {
         "tokens_per_s": statistics.median(rates),
         "spread": (rates[-1] - rates[0]) / statistics.median(rates),
         "best_tokens_per_s": rates[-1],
         "step_ms": 1e3 * statistics.median(seconds),
-        "optimizer": arguments.optimizer, "mode": mode, "device": arguments.device,
+        "parameters": parameters, "optimizer": arguments.optimizer, "mode": mode, "device": arguments.device,
         "threads": torch.get_num_threads(), "torch": torch.__version__, "steps": len(seconds),
     }  # fmt: skip
 
@@ -171,8 +178,8 @@ def main():
         modes = ["eager"]
     results = []
     for mode in modes:
-        seconds = measure(torch, arguments, experiment, mode)
-        result = summarize(torch, arguments, seconds, experiment[1] * experiment[2], mode)
+        seconds, parameters = measure(torch, arguments, experiment, mode)
+        result = summarize(torch, arguments, seconds, experiment[1] * experiment[2], parameters, mode)
         print(f"torch {result['torch']} {mode:<7} {arguments.optimizer:<10} {result['threads']} threads: "
               f"{result['tokens_per_s']:9.1f} tokens/s, spread {100 * result['spread']:.0f} %, "
               f"{result['step_ms']:.1f} ms a step")  # fmt: skip
