@@ -9,6 +9,7 @@ void MatrixScratch::require(const Need& need) {
   need_.matrices = std::max(need_.matrices, need.matrices);
   need_.input = std::max(need_.input, need.input);
   need_.squares = std::max(need_.squares, need.squares);
+  need_.products = std::max(need_.products, need.products);
   need_.svd = std::max(need_.svd, need.svd);
   need_.unscaled_control |= need.unscaled_control;
 }
@@ -22,6 +23,8 @@ void MatrixScratch::plan(MemoryPlan& memory, DType dtype) {
   add(input_, "polar.input", dtype, need_.input);
   add(gram_, "polar.gram", dtype, need_.squares);
   add(polynomial_, "polar.polynomial", dtype, need_.squares);
+  add(product_, "polar.product", dtype, need_.products);
+  add(product_next_, "polar.product_next", dtype, need_.products);
   add(svd_, "polar.svd", DType::f64, static_cast<int64_t>((need_.svd + 7) / 8));
   add(nuclear_, "polar.nuclear", DType::f64, need_.batch);
   add(unscaled_, "polar.unscaled_control", DType::f64, need_.unscaled_control ? kControlSize : 0);
@@ -33,6 +36,8 @@ void MatrixScratch::bind(Ops& ops, const Arena& arena) {
   input = arena[input_];
   gram = arena[gram_];
   polynomial = arena[polynomial_];
+  product = arena[product_];
+  product_next = arena[product_next_];
   svd = arena[svd_];
   nuclear = arena[nuclear_];
   unscaled_control = arena[unscaled_];

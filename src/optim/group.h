@@ -27,6 +27,7 @@ class MatrixScratch {
     int64_t matrices = 0;  // the iterate and its successor, each batch * m * n
     int64_t input = 0;     // a copy of what the oracle saw, where the scale still needs it
     int64_t squares = 0;   // Gram matrix and polynomial, each batch * s * s
+    int64_t products = 0;  // products of polynomials and their successor, each batch * s * s
     size_t svd = 0;        // bytes
     bool unscaled_control = false;
   };
@@ -37,16 +38,17 @@ class MatrixScratch {
   // Brings unscaled_control up to date with the step's control.
   void begin_step(Ops& ops, const Tensor& control) const;
 
-  Tensor x, y;              // flat, `matrices` elements each
-  Tensor input;             // flat
-  Tensor gram, polynomial;  // flat, `squares` elements each
+  Tensor x, y;                   // flat, `matrices` elements each
+  Tensor input;                  // flat
+  Tensor gram, polynomial;       // flat, `squares` elements each
+  Tensor product, product_next;  // flat, `products` elements each
   Tensor svd;
   Tensor nuclear;           // f64 (batch): <U, M>
   Tensor unscaled_control;  // f64 (kControlSize): the step's control with a gradient scale of 1
 
  private:
   Need need_;
-  BufferId x_, y_, input_, gram_, polynomial_, svd_, nuclear_, unscaled_;
+  BufferId x_, y_, input_, gram_, polynomial_, product_, product_next_, svd_, nuclear_, unscaled_;
 };
 
 // One parameter of a group, as far as the optimizer needs it after construction.

@@ -87,10 +87,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedu
       const Parameter& p = registry.parameters()[i];
       if (routes[i] == static_cast<int>(g)) members.push_back({p.name, p.shape, p.offset});
     }
-    const std::optional<ScheduleConfig>& own = config.groups[g].schedule;
-    check_schedule(own.value_or(schedule), max_steps,
-                   own ? fmt::format("optimizer.groups.{}.schedule", g) : "schedule");
-    schedules_.push_back(own.value_or(schedule));
+    schedules_.push_back(config.groups[g].schedule.value_or(schedule));
     groups_.push_back(make_group(config.groups[g], std::move(members), dtype));
   }
 }

@@ -12,11 +12,19 @@ namespace {
 constexpr double kNormEps = 1e-7;             // added to the norm: a zero matrix stays zero
 constexpr double kPolarExpressSafety = 1.01;  // rounding may push singular values a little above 1
 
+// Steps of the Gram form before X is formed for the first time, and from then on.
+constexpr size_t kFirstRestart = 2, kRestart = 3;
+
 std::vector<Quintic> newton_schulz(const OracleConfig& config) {
   std::vector<Quintic> list = config.custom;
   if (list.empty()) list = named_quintics(config.coefficients);
   list.resize(static_cast<size_t>(config.steps), list.back());
   return list;
+}
+
+// Long enough for the Gram form to pay.
+bool is_long(int64_t m, int64_t n) {
+  return 2 * std::max(m, n) >= 5 * std::min(m, n);
 }
 
 // The authors' use of their list: every polynomial is stretched but those that have converged to the
@@ -30,6 +38,11 @@ std::vector<Quintic> polar_express(const OracleConfig& config) {
   for (Quintic& p : list)
     if (std::abs(p[0] - classical) > 1e-7) p = stretched(p, kPolarExpressSafety);
   return list;
+}
+
+Shape square_of(const Tensor& x) {
+  const int64_t s = std::min(x.shape[1], x.shape[2]);
+  return {x.shape[0], s, s};
 }
 
 }  // namespace
@@ -58,6 +71,7 @@ MatrixScratch::Need Oracle::need(const Ops& ops, int64_t batch, int64_t m, int64
   } else {
     const int64_t s = std::min(m, n);
     need.squares = batch * s * s;
+    if (is_long(m, n)) need.products = need.squares;
   }
   return need;
 }
@@ -67,15 +81,47 @@ Tensor Oracle::factor(Ops& ops, const Tensor& x, const Tensor& y, const MatrixSc
     ops.polar_svd(x, y, scratch.svd);
     return y;
   }
-  const int64_t s = std::min(x.shape[1], x.shape[2]);
-  const Tensor gram = scratch.gram.slice(0, {x.shape[0], s, s});
-  const Tensor polynomial = scratch.polynomial.slice(0, {x.shape[0], s, s});
-  Tensor from = x, to = y;
-  ops.polar_normalize(from, safety_, kNormEps);
+  ops.polar_normalize(x, safety_, kNormEps);
+  return is_long(x.shape[1], x.shape[2]) ? factor_long(ops, x, y, scratch) : factor_short(ops, x, y, scratch);
+}
+
+Tensor Oracle::factor_short(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const {
+  const Shape square = square_of(from);
+  const Tensor gram = scratch.gram.slice(0, square), polynomial = scratch.polynomial.slice(0, square);
   for (const auto& [a, b, c] : quintics_) {
     ops.polar_gram(from, gram);
     ops.polar_polynomial(gram, b, c, polynomial);
     ops.polar_apply(from, a, polynomial, to);
+    std::swap(from, to);
+  }
+  return from;
+}
+
+Tensor Oracle::factor_long(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const {
+  const Shape square = square_of(from);
+  const Tensor gram = scratch.gram.slice(0, square), polynomial = scratch.polynomial.slice(0, square);
+  // The product of the P_k since the last start is shift * I + product.
+  Tensor product = scratch.product.slice(0, square), next = scratch.product_next.slice(0, square);
+  for (size_t step = 0, end = 0; step < quintics_.size();) {
+    end = std::min(quintics_.size(), end == 0 ? kFirstRestart : end + kRestart);
+    ops.polar_gram(from, gram);
+    double shift = 1.0;
+    for (const size_t start = step; step < end; ++step) {
+      const auto& [a, b, c] = quintics_[step];
+      const Tensor p = step == start ? product : polynomial;  // b A + c A^2
+      ops.polar_polynomial(gram, b, c, p);
+      if (step + 1 < end) {
+        ops.polar_apply(gram, a, p, next);
+        ops.polar_apply(next, a, p, gram);
+      }
+      if (step > start) {
+        ops.polar_apply(product, a, p, next);
+        ops.axpby(shift, p, 1.0, next);
+        std::swap(product, next);
+      }
+      shift *= a;
+    }
+    ops.polar_apply(from, shift, product, to);
     std::swap(from, to);
   }
   return from;

@@ -16,6 +16,7 @@ namespace polar {
 // A polynomial oracle normalises, X = M / (safety ||M||_F + 1e-7), and then maps every singular value x of X
 // by p(x) = a x + b x^3 + c x^5, once a step: X <- a X + (b A + c A^2) X with A = X X^T, or the same from the
 // right when X is tall, so that A is always the smaller square.
+// For long matrices the same is done in the Gram form, which touches X twice in five steps: see factor_long.
 //   newton_schulz  safety 1; the named list, its last entry repeated if there are more steps than entries
 //   polar_express  safety 1.01; the recursion for lower_bound, stretched by 1.01 as its authors do, except
 //                  where it has converged
@@ -37,6 +38,14 @@ class Oracle {
   std::string text() const { return text_; }                          // "polar_express 5"
 
  private:
+  Tensor factor_short(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const;
+  // Iterates on the Gram matrix alone: all P_k = a I + b A_k + c A_k^2 commute with A_0, so that
+  // A_{k+1} = P_k A_k P_k and X_{k+1} = (P_k ... P_0) X_0. The singular values of A that drown in its
+  // rounding grow by a^2 a step; starting again from X every few steps keeps them small. With q = l / s for
+  // the long and short side, five steps cost (6 q + 23) s^3 instead of (15 q + 5) s^3 (Gram Newton-Schulz,
+  // Dao-AILab 2026).
+  Tensor factor_long(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const;
+
   bool exact_ = false;
   double safety_ = 1.0;
   std::vector<Quintic> quintics_;

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numbers>
 
-#include "base/error.h"
-
 namespace polar {
 namespace {
 
@@ -45,23 +43,6 @@ double learning_rate_factor(const ScheduleConfig& schedule, int64_t step, int64_
   const double r =
       remaining(schedule.kind, static_cast<double>(step - start) / static_cast<double>(last - start));
   return r + schedule.final * (1.0 - r);
-}
-
-void check_schedule(const ScheduleConfig& schedule, int64_t max_steps, std::string_view where) {
-  if (schedule.warmup_steps < 0)
-    fail_usage("{}.warmup_steps: found {}, expected 0 or more", where, schedule.warmup_steps);
-  if (!(schedule.decay_fraction >= 0.0 && schedule.decay_fraction <= 1.0))
-    fail_usage("{}.decay_fraction: found {}, expected a share of all steps, 0 to 1", where,
-               schedule.decay_fraction);
-  if (!(schedule.final >= 0.0 && schedule.final <= 1.0))
-    fail_usage("{}.final: found {}, expected a share of lr, 0 to 1", where, schedule.final);
-  if (schedule.kind != ScheduleKind::constant && schedule.warmup_steps > 0 &&
-      schedule.warmup_steps >= max_steps)
-    fail_usage(
-        "{}.warmup_steps: found {}, but the run has only {} steps: the rate would never come down to "
-        "`final`; "
-        "expected less than train.max_steps (or kind: constant)",
-        where, schedule.warmup_steps, max_steps);
 }
 
 }  // namespace polar

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
 
 #include "optim/config.h"
 
@@ -17,9 +16,5 @@ namespace polar {
 //             (at least one, never into the warm-up)      p = (step - start) / (last - start)
 // The decaying kinds have exactly `final` at step `last` and from there on (a one-step run included).
 double learning_rate_factor(const ScheduleConfig& schedule, int64_t step, int64_t max_steps);
-
-// Refuses (exit code 2) values out of range, and a warm-up that leaves a decaying schedule no step to decay.
-// `where` names the section in the message: "schedule", "optimizer.groups.0.schedule".
-void check_schedule(const ScheduleConfig& schedule, int64_t max_steps, std::string_view where);
 
 }  // namespace polar

@@ -83,7 +83,7 @@ class Harness {
   static constexpr DType kType = DTypeOf<T>::value;
 
   Harness(const OptimizerConfig& config, const std::vector<std::pair<std::string, Shape>>& parameters,
-          int threads = 2)
+          int threads = 1)
       : registry_(make_registry(parameters)),
         ops_(make_ops({.device = "auto", .threads = threads})),
         optimizer_(config, ScheduleConfig{}, registry_, kMaxSteps, kType) {

@@ -135,7 +135,7 @@ template <class T>
 std::vector<double> run_oracle(const OracleConfig& config, int64_t m, int64_t n,
                                const std::vector<double>& batch) {
   constexpr DType type = DTypeOf<T>::value;
-  const auto ops = make_ops({.device = "auto", .threads = 2});
+  const auto ops = make_ops({.device = "auto", .threads = 1});
   const Oracle oracle(config);
   MatrixScratch scratch;
   scratch.require(oracle.need(*ops, 2, m, n, type));
@@ -182,8 +182,10 @@ void expect_maps(double tolerance) {
 TEST(Oracle, MapsSingularValuesAsTheScalarPolynomialsInDouble) {
   expect_maps<double>(1e-10);
 }
+// In single precision the rounding of the input alone, 6e-8, is amplified by up to 1 / (smallest value) =
+// 1e4.
 TEST(Oracle, MapsSingularValuesAsTheScalarPolynomialsInSingle) {
-  expect_maps<float>(2e-4);
+  expect_maps<float>(6e-4);
 }
 
 TEST(Oracle, OwnCoefficientsAreUsedInTheirOrder) {

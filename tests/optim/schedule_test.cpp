@@ -1,13 +1,10 @@
-// Schedules: exact ends, the formulas in between, and refusals.
+// Schedules: exact ends, the formulas in between.
 #include "optim/schedule.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <numbers>
-
-#include "base/error.h"
 
 namespace polar {
 namespace {
@@ -62,24 +59,6 @@ TEST(Schedule, FallsSteadily) {
     for (int64_t step = 20; step < 100; ++step)
       EXPECT_LE(learning_rate_factor(schedule(kind, 20, 0.1), step, 100),
                 learning_rate_factor(schedule(kind, 20, 0.1), step - 1, 100));
-}
-
-void expect_refused(const ScheduleConfig& s, int64_t steps, const char* what) {
-  try {
-    check_schedule(s, steps, "schedule");
-    ADD_FAILURE() << "not refused: " << what;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::bad_usage);
-    EXPECT_THAT(error.what(), testing::HasSubstr(what));
-  }
-}
-
-TEST(Schedule, RefusesNonsense) {
-  expect_refused(schedule(ScheduleKind::linear, -1, 0.0), 100, "schedule.warmup_steps: found -1");
-  expect_refused(schedule(ScheduleKind::linear, 100, 0.0), 100, "only 100 steps");
-  expect_refused(schedule(ScheduleKind::linear, 0, 1.5), 100, "schedule.final: found 1.5");
-  expect_refused(schedule(ScheduleKind::wsd, 0, 0.0, NAN), 100, "schedule.decay_fraction: found nan");
-  check_schedule(schedule(ScheduleKind::constant, 200, 0.0), 100, "schedule");  // a warm-up cut short
 }
 
 }  // namespace
