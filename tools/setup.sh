@@ -16,7 +16,7 @@ MSG
 packages=(
   g++ cmake ninja-build ccache pkg-config git python3
   libyaml-cpp-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libgtest-dev libgmock-dev
-  libsentencepiece-dev libopenblas-dev libzstd-dev libsimdjson-dev libxxhash-dev
+  libsentencepiece-dev libopenblas-dev libzstd-dev libsimdjson-dev libxxhash-dev libicu-dev
   gnuplot-nox
 )
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "data/bpe.h"
 #include "data/sentencepiece.h"
 #include "data/utf8.h"
 
@@ -79,15 +80,12 @@ std::string StreamDecoder::take(bool at_end) {
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& spec) {
   if (spec == "bytes") return std::make_shared<ByteTokenizer>();
   const std::filesystem::path path(spec);
-  if (spec.empty()) fail_usage("no tokenizer named: expected \"bytes\" or a SentencePiece .model file");
+  if (spec.empty())
+    fail_usage("no tokenizer named: expected \"bytes\", a SentencePiece .model file or a tokenizer.json");
   if (!std::filesystem::exists(path))
     fail_usage("there is no tokenizer {} (`polartrain tokenizer train` makes one; \"bytes\" needs no file)",
                spec);
-  if (path.extension() == ".json")
-    fail_usage(
-        "the tokenizer {} is of a kind that is not supported: expected \"bytes\" or a SentencePiece .model "
-        "file",
-        spec);
+  if (path.extension() == ".json") return load_bpe(path);
   return load_sentencepiece(path);
 }
 

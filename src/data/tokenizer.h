@@ -1,4 +1,4 @@
-// Tokenizers: text (UTF-8) to token ids and back; SentencePiece models and plain bytes.
+// Tokenizers: text (UTF-8) to token ids and back; SentencePiece models, byte-level BPE, plain bytes.
 #pragma once
 
 #include <cstdint>
@@ -58,8 +58,9 @@ class StreamDecoder {
   bool drop_space_;      // the dummy prefix is still to come
 };
 
-// `spec` is the configuration's data.tokenizer: "bytes" (ids 0..255 and eos 256), or a SentencePiece .model
-// file. Errors (exit code 2): no such file, not a SentencePiece model, a kind that is not supported.
+// `spec` is the configuration's data.tokenizer: "bytes" (ids 0..255 and eos 256), a SentencePiece .model
+// file, or a tokenizer.json of Hugging Face (data/bpe.h says which). Errors (exit code 2): no such file, not
+// such a model.
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& spec);
 
 }  // namespace polar
