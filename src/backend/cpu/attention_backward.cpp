@@ -6,6 +6,7 @@
 // there are few kv heads every q head gets its own task, and all but the first of a group write dk and dv
 // into the workspace, to be added in the order of the heads. Which of both it is depends on the shape alone.
 #include "backend/cpu/attention_mask.h"
+#include "backend/cpu/attention_rows.h"
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
 #include "backend/cpu/lanes.h"

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "backend/cpu/attention_mask.h"
+#include "backend/cpu/attention_rows.h"
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
 #include "backend/cpu/parallel.h"

@@ -11,7 +11,7 @@ void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const Matr
 void add_bias(const MatrixView& y, const Tensor& bias);
 void bias_backward(const MatrixView& dy, const Tensor& dbias);
 
-// attention.cpp
+// attention_forward.cpp, attention_backward.cpp
 void attention_forward(const AttentionForward& args);
 void attention_backward(const AttentionBackward& args);
 size_t attention_workspace(const AttentionShape& shape, DType dtype);

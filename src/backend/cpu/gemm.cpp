@@ -66,7 +66,6 @@ CBLAS_TRANSPOSE blas(Transpose transpose) {
 }
 
 blasint blas(int64_t size) {
-  require(size <= std::numeric_limits<blasint>::max(), "gemm: a size is beyond BLAS's integers");
   return static_cast<blasint>(size);
 }
 
@@ -136,7 +135,11 @@ void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const Matr
   require((tb ? b.rows : b.cols) == c.cols, "gemm: columns of op(b) = columns of c");
   require((tb ? b.cols : b.rows) == k, "gemm: columns of op(a) = rows of op(b)");
   require(a.dtype == c.dtype && b.dtype == c.dtype, "gemm: one dtype");
-  require(a.stride >= a.cols && b.stride >= b.cols && c.stride >= c.cols, "gemm: strides cover the columns");
+  for (const MatrixView* x : {&a, &b, &c}) {
+    require(x->stride >= std::max<int64_t>(x->cols, 1), "gemm: strides cover the columns");
+    require(std::max(x->rows, x->stride) <= std::numeric_limits<blasint>::max(),
+            "gemm: sizes within BLAS's integers");
+  }
   if (c.rows == 0 || c.cols == 0) return;
   dispatch(c.dtype, "gemm", [&](auto zero) {
     gemm_blocks<decltype(zero)>(transpose_a, transpose_b, alpha, a, b, beta, c, k);
