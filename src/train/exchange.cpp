@@ -41,6 +41,20 @@ std::string add_hf_tokenizer(const fs::path& sentencepiece_model, std::vector<Sm
   return hf.obstacle;
 }
 
+// The tokenizer's own file and what transformers needs beside it: of a SentencePiece model the translation
+// (if it has an obstacle, tokenizer.model stands alone), of a tokenizer.json the configuration that lies next
+// to it.
+void add_tokenizer(const fs::path& path, std::vector<SmallFile>& files) {
+  if (path.extension() != ".json") {
+    files.push_back({"tokenizer.model", read_file(path)});
+    add_hf_tokenizer(path, files);
+    return;
+  }
+  files.push_back({"tokenizer.json", read_file(path)});
+  const fs::path config = path.parent_path() / "tokenizer_config.json";
+  if (fs::exists(config)) files.push_back({"tokenizer_config.json", read_file(config)});
+}
+
 void check_output(const fs::path& output) {
   if (fs::exists(output) && (!fs::is_directory(output) || !fs::is_empty(output)))
     fail_usage("{} exists already; remove it or choose another --output", output.string());
@@ -59,10 +73,7 @@ std::vector<SmallFile> collect_files(const fs::path& source, const HfConfig& hf,
     if (!obstacle.empty())
       warnings.push_back(
           fmt::format("no tokenizer.json was made from tokenizer.model, because {}", obstacle));
-  } else if (!has_model && contains(files, "tokenizer.json")) {
-    warnings.push_back(
-        "tokenizer.json is copied; text can be encoded here only with a SentencePiece tokenizer.model");
-  } else if (!has_model) {
+  } else if (!has_model && !contains(files, "tokenizer.json")) {
     warnings.push_back("there is no tokenizer");
   }
   if (hf.model.logit_softcap != 0.0)
@@ -80,10 +91,7 @@ std::vector<SmallFile> hf_files(const ModelConfig& model, const Tokenizer* token
   const TokenIds ids = tokenizer == nullptr ? TokenIds{} : token_ids(*tokenizer);
   std::vector<SmallFile> files{{"config.json", to_hf_json(complete, ids, "float32").dump(2) + "\n"},
                                {"generation_config.json", to_hf_generation_json(ids).dump(2) + "\n"}};
-  if (tokenizer != nullptr && !tokenizer->path().empty()) {
-    files.push_back({"tokenizer.model", read_file(tokenizer->path())});
-    add_hf_tokenizer(tokenizer->path(), files);  // with an obstacle: tokenizer.model alone
-  }
+  if (tokenizer != nullptr && !tokenizer->path().empty()) add_tokenizer(tokenizer->path(), files);
   return files;
 }
 

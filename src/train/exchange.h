@@ -15,8 +15,8 @@
 
 namespace polar {
 
-// What makes a checkpoint directory load in transformers as it is: config.json, generation_config.json and,
-// for a SentencePiece tokenizer, tokenizer.model, tokenizer.json and tokenizer_config.json.
+// What makes a checkpoint directory load in transformers as it is: config.json, generation_config.json and
+// the tokenizer's files (of a SentencePiece model tokenizer.model, tokenizer.json and tokenizer_config.json).
 // `tokenizer` may be null. `sequence_length` stands in for max_position_embeddings = 0.
 std::vector<SmallFile> hf_files(const ModelConfig& model, const Tokenizer* tokenizer,
                                 int64_t sequence_length);
