@@ -177,9 +177,10 @@ class Ops {
 
   // --- device and memory
   // -------------------------------------------------------------------------------------
-  virtual std::string device_name() const = 0;  // "cpu: 2 threads, AVX-512, OpenBLAS 0.3.21"
-  virtual bool host_memory() const = 0;         // device memory can be read by the host directly
-  virtual void* allocate(size_t bytes) = 0;     // aligned to MemoryPlan::kAlignment; Error naming the need
+  virtual std::string device_name() const = 0;     // "cpu: 2 threads, AVX-512, OpenBLAS 0.3.21"
+  virtual bool supports(DType compute) const = 0;  // for parameters and activations
+  virtual bool host_memory() const = 0;            // device memory can be read by the host directly
+  virtual void* allocate(size_t bytes) = 0;        // aligned to MemoryPlan::kAlignment; Error naming the need
   virtual void release(void* memory) noexcept = 0;
   // Host memory that copies to the device fast and in the background (pinned, where that is a difference).
   virtual void* allocate_host(size_t bytes) = 0;

@@ -105,9 +105,8 @@ void Optimizer::bind(Ops& ops, const Arena& arena) {
 
 void Optimizer::step(int64_t step, const Tensor& parameters, const Tensor& gradients, const Tensor& control) {
   scratch_.begin_step(*ops_, control);
-  const std::vector<double> rates = learning_rates(step);
   for (size_t g = 0; g < groups_.size(); ++g)
-    groups_[g]->step(*ops_, rates[g], parameters, gradients, control, scratch_);
+    groups_[g]->step(*ops_, learning_rate(g, step), parameters, gradients, control, scratch_);
 }
 
 std::vector<StateTensor> Optimizer::state() const {
@@ -117,10 +116,13 @@ std::vector<StateTensor> Optimizer::state() const {
   return list;
 }
 
+double Optimizer::learning_rate(size_t group, int64_t step) const {
+  return groups_[group]->config().lr * learning_rate_factor(schedules_[group], step, max_steps_);
+}
+
 std::vector<double> Optimizer::learning_rates(int64_t step) const {
   std::vector<double> rates;
-  for (size_t g = 0; g < groups_.size(); ++g)
-    rates.push_back(groups_[g]->config().lr * learning_rate_factor(schedules_[g], step, max_steps_));
+  for (size_t g = 0; g < groups_.size(); ++g) rates.push_back(learning_rate(g, step));
   return rates;
 }
 

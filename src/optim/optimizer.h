@@ -47,6 +47,8 @@ class Optimizer {
   std::string table() const;
 
  private:
+  double learning_rate(size_t group, int64_t step) const;
+
   std::vector<std::unique_ptr<Group>> groups_;
   std::vector<ScheduleConfig> schedules_;
   int64_t max_steps_;

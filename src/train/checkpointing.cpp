@@ -7,7 +7,7 @@
 #include "checkpoint/safetensors.h"
 #include "data/tokenizer.h"
 #include "eval/load_model.h"
-#include "model/hf_config.h"
+#include "train/exchange.h"
 
 namespace polar {
 namespace {
@@ -58,7 +58,6 @@ CheckpointContent take_snapshot(Ops& ops, const RunPlan& plan, const PlannedMemo
                    {"config_hash", config_hash(experiment)},
                    {"best_step", progress.best_step}};
   if (std::isfinite(progress.best_val_loss)) content.state["best_val_loss"] = progress.best_val_loss;
-  content.files = checkpoint_files(experiment);
   return content;
 }
 
@@ -88,9 +87,10 @@ RunProgress restore(Ops& ops, const RunPlan& plan, const PlannedMemory& device, 
 }
 
 std::vector<SmallFile> checkpoint_files(const Experiment& experiment) {
-  std::vector<SmallFile> files;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  if (!experiment.data.tokenizer.empty()) tokenizer = load_tokenizer(experiment.data.tokenizer);
+  std::vector<SmallFile> files = hf_files(experiment.model, tokenizer.get(), experiment.data.sequence_length);
   files.push_back({"config.yaml", to_yaml(experiment)});
-  // TOKENIZER FILES
   return files;
 }
 

@@ -46,6 +46,7 @@ class Run {
   std::unique_ptr<Ops> ops_;
   std::optional<Trainer> trainer_;
   std::optional<Monitor> monitor_;
+  std::vector<SmallFile> files_;  // of every checkpoint
   CheckpointWriter writer_;
   std::optional<Evaluation> last_evaluation_;
   int64_t last_saved_ = -1;
@@ -63,6 +64,10 @@ ExitCode Run::train() {
 }
 
 void Run::prepare() {
+  if (experiment_.precision.compute == "bf16" && !ops_->supports(DType::bf16))
+    fail_usage("precision.compute: found bf16, which '{}' does not compute in; expected fp32",
+               ops_->device_name());
+  files_ = checkpoint_files(experiment_);
   trainer_.emplace(experiment_, *ops_, *comm_);
   if (directory_.checkpoint()) {
     trainer_->progress() =
@@ -133,8 +138,10 @@ ExitCode Run::loop() {
           outcome->consecutive_skips, report.step);
       return ExitCode::stopped_by_guard;
     }
-    if (last || due(experiment_.checkpoint.every_steps) || (new_best_ && experiment_.checkpoint.keep_best))
-      save(last);
+    // While steps are being skipped something is wrong: such a state does not replace a good checkpoint.
+    const bool wanted =
+        due(experiment_.checkpoint.every_steps) || (new_best_ && experiment_.checkpoint.keep_best);
+    if (last || (wanted && outcome->applied)) save(last);
   }
   return ExitCode::done;
 }
@@ -171,6 +178,7 @@ void Run::save(bool last) {
     request.step = progress.step;
     request.content = take_snapshot(*ops_, trainer_->plan(), trainer_->device_memory(),
                                     trainer_->host_memory(), experiment_, progress);
+    request.content.files = files_;
     request.retention.keep_last = experiment_.checkpoint.keep_last;
     request.retention.keep_every = experiment_.checkpoint.keep_every;
     if (experiment_.checkpoint.keep_best && progress.best_step >= 0)

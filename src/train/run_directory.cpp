@@ -29,6 +29,19 @@ void put_aside(const fs::path& path) {
 
 }  // namespace
 
+FileLock::FileLock(const fs::path& run) {
+  const fs::path file = run / ".lock";
+  descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) fail("cannot open {}: is the directory writable?", file.string());
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+  ::close(descriptor_);
+  fail_usage("another process is training in {}: stop it, or choose another run.dir", run.string());
+}
+
+FileLock::~FileLock() {
+  ::close(descriptor_);
+}
+
 RunDirectory::RunDirectory(const Experiment& experiment, const TrainOptions& options)
     : path_(experiment.run.dir) {
   std::error_code error;
@@ -36,29 +49,16 @@ RunDirectory::RunDirectory(const Experiment& experiment, const TrainOptions& opt
     fail_usage("run.dir: {} exists and is not a directory", path_.string());
   fs::create_directories(path_, error);
   if (error) fail("cannot make the run's directory {}: {}", path_.string(), error.message());
-  lock();
+  lock_.emplace(path_);
   if (options.fresh && fs::exists(path_ / "config.yaml")) {
     put_aside(path_);
     fs::create_directories(path_);
-    ::close(lock_);
-    lock();
+    lock_.emplace(path_);
   }
   for (const std::string& line : recover(path_)) log::info("{}", line);
   checkpoint_ = latest_valid(path_);
   if (checkpoint_) check_configuration(experiment, options);
   write_file_atomically(path_ / "config.yaml", to_yaml(experiment));
-}
-
-RunDirectory::~RunDirectory() {
-  if (lock_ >= 0) ::close(lock_);
-}
-
-void RunDirectory::lock() {
-  const fs::path file = path_ / ".lock";
-  lock_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_ < 0) fail("cannot open {}: is the directory writable?", file.string());
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0)
-    fail_usage("another process is training in {}: stop it, or choose another run.dir", path_.string());
 }
 
 void RunDirectory::check_configuration(const Experiment& experiment, const TrainOptions& options) const {

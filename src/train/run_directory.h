@@ -18,26 +18,34 @@ struct TrainOptions {
   bool change_config = false;  // resume although keys that decide about the result have changed
 };
 
+// The exclusive lock on a run's directory, held by the process that trains there.
+class FileLock {
+ public:
+  explicit FileLock(const std::filesystem::path& run);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
 class RunDirectory {
  public:
   // Makes or opens experiment.run.dir and locks it. Errors: exit code 2 if another process trains there, or
   // if the run was started with another configuration (the differing keys are named); exit code 1 from the
   // file system.
   RunDirectory(const Experiment& experiment, const TrainOptions& options);
-  ~RunDirectory();
-  RunDirectory(const RunDirectory&) = delete;
-  RunDirectory& operator=(const RunDirectory&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
   // The checkpoint to continue from; none: a new run.
   const std::optional<FoundCheckpoint>& checkpoint() const { return checkpoint_; }
 
  private:
-  void lock();
   void check_configuration(const Experiment& experiment, const TrainOptions& options) const;
 
   std::filesystem::path path_;
-  int lock_ = -1;
+  std::optional<FileLock> lock_;
   std::optional<FoundCheckpoint> checkpoint_;
 };
 

@@ -12,6 +12,7 @@ class CpuOps : public Ops {
   explicit CpuOps(int threads);
 
   std::string device_name() const override;
+  bool supports(DType compute) const override { return compute == DType::f32 || compute == DType::f64; }
   bool host_memory() const override { return true; }
   void* allocate(size_t bytes) override;
   void release(void* memory) noexcept override;
