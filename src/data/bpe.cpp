@@ -130,6 +130,7 @@ class BpeTokenizer : public Tokenizer {
     json root;
     try {
       root = json::parse(text);
+      if (!root.is_object()) source_.refuse("expected a JSON object, found {}", root.type_name());
       read_model(root.at("model"));
       read_added_tokens(root.value("added_tokens", json::array()));
       read_pre_tokenizer(root);
@@ -273,7 +274,11 @@ void BpeTokenizer::read_pre_tokenizer(const json& root) {
     }
   }
   if (!byte_level) source_.refuse("its pre-tokenizer is not ByteLevel");
-  pre_tokenizer_ = std::make_unique<PreTokenizer>(pattern, !normalizer.is_null());
+  try {
+    pre_tokenizer_ = std::make_unique<PreTokenizer>(pattern, !normalizer.is_null());
+  } catch (const Error& error) {
+    source_.refuse("{}", error.what());
+  }
 }
 
 int32_t BpeTokenizer::id_of_added(const std::string& content) const {
