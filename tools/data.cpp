@@ -27,7 +27,9 @@ void add_prepare(CLI::App& parent, Action& action) {
   app->add_option("INPUT", options->inputs, ".txt, .jsonl and .jsonl.zst files, and folders of them")
       ->required();
   app->add_option("--output", options->output, "folder of the shards; appears when all is done")->required();
-  app->add_option("--tokenizer", options->tokenizer, "a SentencePiece .model file, or \"bytes\"")->required();
+  app->add_option("--tokenizer", options->tokenizer,
+                  "a SentencePiece .model file, a tokenizer.json, or \"bytes\"")
+      ->required();
   app->add_option("--text-field", options->text.text_field, "member of a JSON line that holds the text")
       ->capture_default_str();
   app->add_option("--document-separator", options->text.document_separator,

@@ -72,7 +72,8 @@ void add_convert(CLI::App& parent, Action& action, const char* name, const char*
                  std::string (*convert)(const Tokenizer&, const std::string&)) {
   auto options = std::make_shared<ConvertOptions>();
   CLI::App* app = parent.add_subcommand(name, description);
-  app->add_option("MODEL", options->model, "a SentencePiece .model file, or \"bytes\"")->required();
+  app->add_option("MODEL", options->model, "a SentencePiece .model file, a tokenizer.json, or \"bytes\"")
+      ->required();
   app->add_option(argument, options->text, "- reads the standard input")->capture_default_str();
   app->footer(footer);
   app->callback([options, convert, &action] {

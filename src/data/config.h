@@ -23,7 +23,7 @@ enum class Packing {
 
 struct DataConfig {
   int64_t sequence_length = 0;
-  std::string tokenizer;  // a SentencePiece .model, "bytes", or empty (token ids only)
+  std::string tokenizer;  // SentencePiece .model, tokenizer.json, "bytes"; empty: token ids only
   std::vector<DataSource> train, validation;
   Packing packing = Packing::concatenate;
   int64_t prefetch_batches = 4;
