@@ -76,6 +76,10 @@ std::vector<SmallFile> collect_files(const fs::path& source, const HfConfig& hf,
   } else if (!has_model && !contains(files, "tokenizer.json")) {
     warnings.push_back("there is no tokenizer");
   }
+  if (has_model && hf.model.architecture == Architecture::qwen2)
+    warnings.push_back(
+        "AutoTokenizer of transformers 5 takes Qwen2Tokenizer for every qwen2 model, which is wrong for a "
+        "SentencePiece vocabulary: load the tokenizer with PreTrainedTokenizerFast.from_pretrained");
   if (hf.model.logit_softcap != 0.0)
     warnings.push_back(fmt::format("transformers ignores logit_softcap ({}): its logits will differ",
                                    hf.model.logit_softcap));

@@ -17,7 +17,10 @@ namespace polar {
 
 // What makes a checkpoint directory load in transformers as it is: config.json, generation_config.json and
 // the tokenizer's files (of a SentencePiece model tokenizer.model, tokenizer.json and tokenizer_config.json).
-// `tokenizer` may be null. `sequence_length` stands in for max_position_embeddings = 0.
+// One thing it cannot reach: AutoTokenizer of transformers 5 takes Qwen2Tokenizer for model_type qwen2
+// whatever tokenizer_config.json says; a SentencePiece vocabulary then needs
+// PreTrainedTokenizerFast.from_pretrained. `tokenizer` may be null. `sequence_length` stands in for
+// max_position_embeddings = 0.
 std::vector<SmallFile> hf_files(const ModelConfig& model, const Tokenizer* tokenizer,
                                 int64_t sequence_length);
 

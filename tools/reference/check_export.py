@@ -9,17 +9,19 @@ DIR is an export or a checkpoint (which loads as it is). The logits file holds "
 "logits" (float32, the same with a vocabulary dimension). Both sides compute in float32. Printed is the largest
 difference relative to the largest logit; exit code 1 above the tolerance.
 
-With --text FILE, the tokenizer is checked too: every line must have the same ids in AutoTokenizer and in
-sentencepiece (DIR/tokenizer.model).
+With --text FILE, the tokenizer is checked too: every line must have the same ids in transformers and in
+sentencepiece (DIR/tokenizer.model). It is loaded by AutoTokenizer, but for qwen2 by PreTrainedTokenizerFast,
+because AutoTokenizer of transformers 5 takes Qwen2Tokenizer there whatever tokenizer_config.json says.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 
 def check_logits(directory: Path, logits_file: Path, tolerance: float) -> bool:
@@ -48,7 +50,8 @@ def check_tokenizer(directory: Path, text: Path) -> bool:
     import sentencepiece
 
     reference = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    qwen2 = json.loads((directory / "config.json").read_text())["model_type"] == "qwen2"
+    tokenizer = (PreTrainedTokenizerFast if qwen2 else AutoTokenizer).from_pretrained(directory)
     lines = text.read_text(encoding="utf-8").split("\n")
     different = [line for line in lines if tokenizer(line)["input_ids"] != reference.encode(line)]
     print(f"{type(tokenizer).__name__}: {len(different)} of {len(lines)} lines with different ids")
