@@ -99,7 +99,7 @@ ExitCode inspect(const InspectOptions& options) {
 void add_inspect(CLI::App& parent, Action& action) {
   auto options = std::make_shared<InspectOptions>();
   CLI::App* app = parent.add_subcommand("inspect", "Show what shards hold");
-  app->add_option("SHARD", options->shards, "token shards, ours or llm.c's")->required();
+  app->add_option("SHARD", options->shards, "token shards, ours or llm.c's")->required()->check(CLI::ExistingFile);
   app->add_option("--tokenizer", options->tokenizer, "show the first tokens as text");
   app->add_option("--tokens", options->tokens, "how many of the first tokens to show")->capture_default_str();
   app->footer("Example: polartrain data inspect data/demo/val-00000.bin --tokenizer data/demo.model");
@@ -125,7 +125,7 @@ void add_verify(CLI::App& parent, Action& action) {
   auto shards = std::make_shared<std::vector<std::string>>();
   CLI::App* app =
       parent.add_subcommand("verify", "Check shards to the last byte: sizes, index, checksum, every id");
-  app->add_option("SHARD", *shards, "token shards, ours or llm.c's")->required();
+  app->add_option("SHARD", *shards, "token shards, ours or llm.c's")->required()->check(CLI::ExistingFile);
   app->footer("Exit code 1 if a shard is damaged.\nExample: polartrain data verify data/demo/*.bin");
   app->callback([shards, &action] { action = [shards] { return verify(*shards); }; });
 }

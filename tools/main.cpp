@@ -1,5 +1,7 @@
 // polartrain: parses the command line, runs the chosen subcommand, turns errors into messages and exit codes.
 #include <exception>
+#include <string>
+#include <string_view>
 
 #include "base/log.h"
 #include "command.h"
@@ -11,6 +13,16 @@ constexpr const char* kFooter =
     "Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 stopped by a signal after saving,\n"
     "4 stopped by the loss guard.\n\n"
     "Example: polartrain train configs/demo.yaml train.max_steps=20";
+
+// The names of all subcommands, separated by commas; empty if `name` is one of them.
+std::string others_than(const CLI::App& app, std::string_view name) {
+  std::string names;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) {
+    if (command->get_name() == name) return {};
+    names += (names.empty() ? "" : ", ") + command->get_name();
+  }
+  return names;
+}
 
 int run(int argc, char** argv) {
   CLI::App app("PolarTrain: pre-trains small Qwen-style language models with PolarGrad, Muon and AdamW.",
@@ -31,6 +43,8 @@ int run(int argc, char** argv) {
   polar::add_plan(app, action);
   polar::add_report(app, action);
   polar::add_bench(app, action);
+  const std::string known = argc > 1 && argv[1][0] != '-' ? others_than(app, argv[1]) : "";
+  if (!known.empty()) polar::fail_usage("there is no subcommand '{}': expected one of {}", argv[1], known);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -211,13 +211,13 @@ fs::path resolve_checkpoint(const fs::path& path) {
     if (!found) fail_usage("{}: the run has no checkpoint yet", path.string());
     return found->dir;
   }
-  if (fs::exists(path / kManifestName)) {
+  const bool holds_model = fs::exists(path / "config.json") || fs::exists(path / "model.safetensors");
+  if (holds_model && fs::exists(path / kManifestName)) {
     const std::vector<Problem> problems = verify(path);
     if (!problems.empty()) fail("checkpoint {} is broken: {}", path.string(), describe(problems));
   } else if (!fs::exists(path / "config.json")) {
-    fail_usage(
-        "{}: neither a run (checkpoints/), nor a checkpoint (manifest.json), nor a model (config.json)",
-        path.string());
+    fail_usage("{}: neither a run (checkpoints/), nor a checkpoint or model (config.json, model.safetensors)",
+               path.string());
   }
   return path;
 }

@@ -35,8 +35,8 @@ TensorSource::TensorSource(const std::filesystem::path& path, std::string_view s
     return;
   }
   if (!fs::exists(single))
-    fail("{}: neither {} nor {} is there", path.string(), single.filename().string(),
-         index.filename().string());
+    fail_usage("{}: neither {} nor {} is there", path.string(), single.filename().string(),
+               index.filename().string());
   files_.push_back(std::make_unique<SafetensorsFile>(single));
   for (const std::string& name : files_.front()->names()) place_[name] = files_.front().get();
 }

@@ -262,7 +262,7 @@ class Ops {
 
 struct DeviceOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda"
-  int threads = 0;  // CPU threads; 0: OMP_NUM_THREADS, else all physical cores this process may use
+  int threads = 0;  // CPU threads; 0: OMP_NUM_THREADS, else all cores this process may use
 };
 
 // Makes the backend. Errors (exit code 2): an unknown device, or one that this binary or machine does not

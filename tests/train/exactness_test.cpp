@@ -141,7 +141,7 @@ TEST_F(Exactness, AnotherConfigurationIsRefusedUnlessAskedFor) {
   EXPECT_TRUE(std::filesystem::exists(checkpoint_dir(path("a"), 7)));
   options = {};
   options.fresh = true;
-  EXPECT_EQ(train(experiment("a", {"train.max_steps=3"}), options), ExitCode::done);
+  EXPECT_EQ(train(experiment("a", {"train.max_steps=4"}), options), ExitCode::done);
   EXPECT_TRUE(std::filesystem::exists(checkpoint_dir(path("a.old-1"), 7)));
 }
 

@@ -13,8 +13,7 @@ namespace {
 class Guard : public TinyRun {};
 
 TEST_F(Guard, ADivergingRunStopsAndKeepsTheLastGoodCheckpoint) {
-  // The learning rate is sane during the warm-up of one step ... and absurd in the group's own schedule after
-  // it.
+  // The first step is still finite, its weights are not: from the second on every step is skipped.
   const Experiment e =
       experiment("a", {"optimizer.groups.0.lr=1e30", "optimizer.groups.1.lr=1e30", "schedule.warmup_steps=0",
                        "checkpoint.every_steps=1", "guard.max_consecutive_skips=4"});
@@ -39,12 +38,10 @@ TEST_F(Guard, ASkippedStepChangesNothingAndTheRunGoesOn) {
   const std::vector<float> before(weights, weights + trainer.plan().model.registry().flat_count());
 
   weights[trainer.plan().model.registry()[0].offset + 40] = std::numeric_limits<float>::quiet_NaN();
-  std::vector<float> poisoned(weights, weights + trainer.plan().model.registry().flat_count());
-  // The poisoned row belongs to one token; poison the final norm as well so that every token meets it.
+  // That row belongs to one token; with the final norm poisoned as well every token meets it.
   const int norm = trainer.plan().model.registry().find("model.norm.weight");
-  weights[trainer.plan().model.registry()[norm].offset] = poisoned.front() =
-      std::numeric_limits<float>::infinity();
-  poisoned.assign(weights, weights + trainer.plan().model.registry().flat_count());
+  weights[trainer.plan().model.registry()[norm].offset] = std::numeric_limits<float>::infinity();
+  const std::vector<float> poisoned(weights, weights + trainer.plan().model.registry().flat_count());
   const auto skipped = trainer.step(never);
   EXPECT_FALSE(skipped->applied);
   EXPECT_EQ(skipped->consecutive_skips, 1);

@@ -73,16 +73,19 @@ TEST_P(Memory, ThePlanIsWhatIsAllocatedAndTheLoopAllocatesNothing) {
   EXPECT_EQ(g_allocations - allocations, 0);
   trainer.evaluate();
   EXPECT_EQ(g_allocations - allocations, 0);
-  delete new int;  // the counter does count
+  void* volatile kept = std::malloc(1);  // the counter does count
+  std::free(kept);
   EXPECT_GT(g_allocations - allocations, 0);
 }
 
+// Not here: the svd oracle, because LAPACK's own buffers are made when a thread first works with them, and
+// which thread does is not fixed.
 INSTANTIATE_TEST_SUITE_P(
     Configurations, Memory,
     testing::Values(std::vector<std::string>{}, std::vector<std::string>{"train.recompute=layer"},
                     std::vector<std::string>{"optimizer.groups.0.type=polargrad", "data.packing=documents"},
                     std::vector<std::string>{"optimizer.groups.0.type=matrix",
-                                             "optimizer.groups.0.oracle.kind=svd",
+                                             "optimizer.groups.0.oracle.kind=newton_schulz",
                                              "optimizer.groups.0.momentum.kind=polar_first"},
                     std::vector<std::string>{"optimizer.groups.0.type=adamw", "batch.micro_sequences=1"}));
 

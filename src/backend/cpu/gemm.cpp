@@ -19,6 +19,7 @@ constexpr int64_t kMinBlockReuse = 40;        // multiply-adds an element that a
 constexpr int64_t kBlockAlignment = 16;       // rows and columns: whole registers in BLAS's inner kernel
 constexpr int64_t kBiasRowsPerChunk = 64;     // rows that one task of add_bias handles
 constexpr int64_t kBiasColumnsPerChunk = 64;  // columns that one task of bias_backward handles
+constexpr int64_t kBiasRowsPerBlock = 128;    // rows that it sums before it adds them to the whole
 
 // How c is cut: blocks of `rows` x `cols` (the last ones may be smaller).
 struct Blocks {
@@ -171,10 +172,14 @@ void bias_backward(const MatrixView& dy, const Tensor& dbias) {
       const int64_t first = chunk * kBiasColumnsPerChunk;
       const int64_t width = std::min(kBiasColumnsPerChunk, dy.cols - first);
       T sums[kBiasColumnsPerChunk] = {};
-      for (int64_t row = 0; row < dy.rows; ++row) {
-        const T* from = static_cast<const T*>(dy.data) + row * dy.stride + first;
+      for (int64_t begin = 0; begin < dy.rows; begin += kBiasRowsPerBlock) {  // short sums round less
+        T block[kBiasColumnsPerChunk] = {};
+        for (int64_t row = begin; row < std::min(begin + kBiasRowsPerBlock, dy.rows); ++row) {
+          const T* from = static_cast<const T*>(dy.data) + row * dy.stride + first;
 #pragma omp simd
-        for (int64_t col = 0; col < width; ++col) sums[col] += from[col];
+          for (int64_t col = 0; col < width; ++col) block[col] += from[col];
+        }
+        for (int64_t col = 0; col < width; ++col) sums[col] += block[col];
       }
       for (int64_t col = 0; col < width; ++col) dbias.as<T>()[first + col] += sums[col];
     });
