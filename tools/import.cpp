@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "command.h"
-#include "train/exchange.h"
+#include "eval/exchange.h"
 
 namespace polar {
 

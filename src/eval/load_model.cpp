@@ -1,38 +1,14 @@
 #include "eval/load_model.h"
 
-#include <set>
 #include <vector>
 
 #include "base/error.h"
-#include "base/log.h"
-#include "checkpoint/safetensors.h"
+#include "checkpoint/parameters.h"
+#include "eval/exchange.h"
 #include "model/hf_config.h"
 
 namespace polar {
-namespace {
-
 namespace fs = std::filesystem;
-
-// One line for each way in which the file's tensors are not the model's parameters.
-std::string disagreements(const ParameterRegistry& registry, const ModelConfig& config,
-                          const TensorSource& source) {
-  std::string out;
-  std::set<std::string> known;
-  for (const Parameter& p : registry.parameters()) {
-    known.insert(p.name);
-    if (!source.contains(p.name))
-      out += fmt::format("\n  missing: {} {}", p.name, p.shape.text());
-    else if (!(source.info(p.name).shape == p.shape))
-      out += fmt::format("\n  {}: found {}, expected {}", p.name, source.info(p.name).shape.text(),
-                         p.shape.text());
-  }
-  if (config.tie_word_embeddings) known.insert("lm_head.weight");
-  for (const std::string& name : source.names())
-    if (!known.contains(name)) out += fmt::format("\n  unexpected: {}", name);
-  return out;
-}
-
-}  // namespace
 
 ModelConfig read_model_config(const fs::path& directory) {
   if (!fs::exists(directory / "config.json"))
@@ -44,8 +20,7 @@ ModelConfig read_model_config(const fs::path& directory) {
 void load_weights(Ops& ops, const Model& model, const fs::path& directory) {
   const TensorSource source(directory);
   const ParameterRegistry& registry = model.registry();
-  const std::string wrong = disagreements(registry, model.config(), source);
-  if (!wrong.empty()) fail_usage("{}: the weights do not fit the model:{}", directory.string(), wrong);
+  check_parameters(source, registry, tied_copies(model.config()));
   std::vector<std::byte> host;
   for (int i = 0; i < static_cast<int>(registry.parameters().size()); ++i) {
     const Tensor to = model.parameter(i);
@@ -65,8 +40,9 @@ LoadedModel::LoadedModel(Ops& ops, const fs::path& directory, ModelUse use)
 }
 
 std::string find_tokenizer(const fs::path& directory) {
-  const fs::path model = directory / "tokenizer.model";
-  return fs::exists(model) ? model.string() : std::string{};
+  for (const char* name : {"tokenizer.model", "tokenizer.json"})
+    if (fs::exists(directory / name)) return (directory / name).string();
+  return {};
 }
 
 }  // namespace polar

@@ -32,7 +32,8 @@ class LoadedModel {
   std::optional<PlannedMemory> memory_;
 };
 
-// data.tokenizer for a directory: its tokenizer.model; empty if there is none.
+// data.tokenizer for a directory: its tokenizer.model, else its tokenizer.json; empty if
+// there is neither.
 std::string find_tokenizer(const std::filesystem::path& directory);
 
 }  // namespace polar

@@ -7,7 +7,7 @@
 #include "checkpoint/safetensors.h"
 #include "data/tokenizer.h"
 #include "eval/load_model.h"
-#include "train/exchange.h"
+#include "eval/exchange.h"
 
 namespace polar {
 namespace {

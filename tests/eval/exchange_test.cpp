@@ -1,6 +1,6 @@
 // Directories in Hugging Face's form: from a model of ours and back, whole, sharded, in bfloat16, and
 // refused.
-#include "train/exchange.h"
+#include "eval/exchange.h"
 
 #include <gmock/gmock.h>
 

@@ -1,4 +1,4 @@
-#include "train/exchange.h"
+#include "eval/exchange.h"
 
 #include <algorithm>
 
