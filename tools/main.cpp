@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "command.h"
+#include <commit.h>  // made by version.cmake
 #include "ops/ops.h"
 
 namespace {

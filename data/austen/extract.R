@@ -1,7 +1,7 @@
 #!/usr/bin/env Rscript
 # Writes the novels of this folder from the R package janeaustenr (Debian: r-cran-janeaustenr).
 #
-# Usage: Rscript data/austen/extract.R [folder]
+# Usage: Rscript data/austen/extract.R [folder [all]]
 #
 # The package holds each novel as the lines of its Project Gutenberg edition. A paragraph's lines are joined into
 # one, paragraphs are separated by a blank line, runs of spaces become one space; title pages and notes
@@ -35,7 +35,13 @@ write_novel <- function(title, lines, folder) {
 
 title_line <- function(title) toupper(gsub("_", " ", title))
 
+# The demo has two of the novels; "all" writes the six (4 MB), for configs/learning.
+novels <- list(pride_and_prejudice = prideprejudice, northanger_abbey = northangerabbey)
+others <- list(sense_and_sensibility = sensesensibility, mansfield_park = mansfieldpark, emma = emma,
+               persuasion = persuasion)
+
 arguments <- commandArgs(trailingOnly = TRUE)
 folder <- if (length(arguments) > 0) arguments[1] else "data/austen"
-write_novel("pride_and_prejudice", prideprejudice, folder)
-write_novel("northanger_abbey", northangerabbey, folder)
+if (length(arguments) > 1 && arguments[2] == "all") novels <- c(novels, others)
+dir.create(folder, showWarnings = FALSE, recursive = TRUE)
+for (title in names(novels)) write_novel(title, novels[[title]], folder)
