@@ -16,9 +16,10 @@ case "${1:-}" in -h | --help) usage; exit 0 ;; esac
 
 tools/setup.sh
 echo "demo: building"
-cmake --preset release -DPOLAR_TESTS=OFF >build-configure.log 2>&1 || { cat build-configure.log >&2; rm -f build-configure.log; exit 1; }
-grep -E '^-- CUDA:' build-configure.log || true
-rm -f build-configure.log
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cmake --preset release >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+grep -E '^-- CUDA:' "$log" || true
 cmake --build --preset release --target polartrain
 polartrain=build/release/tools/polartrain
 

@@ -5,29 +5,53 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'MSG'
-usage: tools/test.sh [--preset release|debug|asan] [-- CTEST OPTIONS]
+usage: tools/test.sh [--quick | --preset debug|asan] [-- CTEST OPTIONS]
 
-Sets up (tools/setup.sh), configures, builds and runs all tests. Exit code 0: all passed.
-Example: tools/test.sh -- -R optim
+Sets up (tools/setup.sh), configures, builds and runs all tests, then those of hostile input once more under the
+address and undefined-behaviour sanitizers. Exit code 0: all passed.
+  --quick         without the second part
+  --preset NAME   all tests in another preset (asan: everything under the sanitizers), without the second part
+Example: tools/test.sh --quick -- -R optim
 MSG
 }
 
 preset=release
+sanitized=1
 while [ $# -gt 0 ]; do
   case "$1" in
-    --preset) preset=${2:?--preset needs a name}; shift 2 ;;
+    --quick) sanitized=0; shift ;;
+    --preset) preset=${2:?--preset needs a name}; sanitized=0; shift 2 ;;
     --) shift; break ;;
     -h | --help) usage; exit 0 ;;
     *) echo "test: unknown option '$1'" >&2; usage >&2; exit 2 ;;
   esac
 done
 
+# configure PRESET: quiet unless it fails, but for the line about CUDA.
+configure() {
+  local log
+  log=$(mktemp)
+  if ! cmake --preset "$1" >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    exit 1
+  fi
+  grep -E '^-- CUDA:' "$log" || true
+  rm -f "$log"
+}
+
 tools/setup.sh
 echo "test: building (preset $preset)"
-cmake --preset "$preset" >build-configure.log 2>&1 || { cat build-configure.log >&2; rm -f build-configure.log; exit 1; }
-grep -E '^-- CUDA:' build-configure.log || true
-rm -f build-configure.log
+configure "$preset"
 cmake --build --preset "$preset"
 echo "test: running"
-# Two tests at a time would share two cores with their own threads: one after the other is as fast and steadier.
+# One test at a time: each has threads of its own.
 ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@"
+
+[ $sanitized -eq 1 ] || exit 0
+echo "test: hostile input under the sanitizers"
+configure asan
+cmake --build --preset asan --target test_config test_checkpoint test_data test_fault
+for part in config checkpoint data fault; do
+  OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive "build/asan/tests/test_$part" --gtest_brief=1
+done
