@@ -6,54 +6,21 @@
 #include <array>
 #include <bit>
 #include <cstdint>
-#include <cstring>
 #include <limits>
-#include <type_traits>
-#include <utility>
+
+#include "backend/cpu/simd.h"
 
 namespace polar::cpu::attention {
 
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
 constexpr int kAccumulators = 16;  // of 32 registers: enough to hide the latency of two FMA units
-#elif defined(__AVX__)
-constexpr int kVectorBytes = 32;
-constexpr int kAccumulators = 8;  // of 16 registers
 #else
-constexpr int kVectorBytes = 16;
-constexpr int kAccumulators = 8;
+constexpr int kAccumulators = 8;  // of 16 registers
 #endif
 
 constexpr int64_t kTileQueries = 64;
 constexpr int64_t kTileKeys = 32;     // with D = 64 in f32 all of a tile's panels fit into 48 KiB of L1
 constexpr int64_t kMaxHeadDim = 256;  // bounds the scratch space on the stack
-
-template <class T>
-struct Simd {
-  static constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
-  using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-  using Bits = std::make_unsigned_t<Int>;
-  typedef T Vector __attribute__((vector_size(kVectorBytes)));
-  typedef Int IntVector __attribute__((vector_size(kVectorBytes)));
-  typedef Bits BitsVector __attribute__((vector_size(kVectorBytes)));
-};
-template <class T>
-using Vector = typename Simd<T>::Vector;
-
-template <class T>
-inline Vector<T> load(const T* from) {
-  Vector<T> value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
-}
-template <class T>
-inline void store(T* to, Vector<T> value) {
-  std::memcpy(to, &value, sizeof(value));
-}
-template <class T>
-inline Vector<T> broadcast(T value) {
-  return Vector<T>{} + value;
-}
 
 // 2^x for x <= 127 (1023 for double); exactly 0 below -125 (-1021). The fraction f in [-1/2, 1/2] goes
 // through the Taylor polynomial of 2^f, whose remainder is below half a unit in the last place (5e-9 in
@@ -92,30 +59,6 @@ struct Panel {
   T* row(int64_t i) const { return data + i * stride; }
   operator Panel<const T>() const { return {data, stride}; }  // NOLINT(google-explicit-constructor)
 };
-
-// One exchange of a transposition by halving: in every pair of blocks of `kStep` lanes, the right block of
-// the first row changes places with the left block of the second.
-template <class T, int kStep>
-inline void exchange(Vector<T>& a, Vector<T>& b) {
-  constexpr int lanes = Simd<T>::kLanes;
-  typename Simd<T>::IntVector to_a, to_b;
-  for (int i = 0; i < lanes; ++i) {
-    to_a[i] = (i & kStep) == 0 ? i : lanes + i - kStep;
-    to_b[i] = (i & kStep) == 0 ? i + kStep : lanes + i;
-  }
-  const Vector<T> old = a;
-  a = __builtin_shuffle(old, b, to_a);
-  b = __builtin_shuffle(old, b, to_b);
-}
-template <class T, int kStep = 1>
-inline void transpose_square(Vector<T>* rows) {
-  if constexpr (kStep < Simd<T>::kLanes) {
-#pragma GCC unroll 16
-    for (int i = 0; i < Simd<T>::kLanes; ++i)
-      if ((i & kStep) == 0) exchange<T, kStep>(rows[i], rows[i + kStep]);
-    transpose_square<T, 2 * kStep>(rows);
-  }
-}
 
 // to(d, q) = factor * from(q, d) for q < queries, 0 for the other q up to the next whole vector.
 template <class T>

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "backend/cpu/gemm_product.h"
 #include "base/error.h"
 #include "tensor/memory_plan.h"
 
@@ -31,7 +32,10 @@ CpuOps::CpuOps(int threads) : threads_(threads > 0 ? threads : omp_get_max_threa
   omp_set_num_threads(threads_);
   openblas_set_num_threads(1);  // our own loops split the work: two pools would fight for the cores
 #pragma omp parallel
-  flush_denormals();
+  {
+    flush_denormals();
+    reserve_packing_buffers();
+  }
 }
 
 std::string CpuOps::device_name() const {

@@ -1,128 +1,32 @@
-// Matrix products through BLAS, one thread a call. The product is cut into blocks of c whose borders depend
-// on the shapes alone, so any number of threads gives the same bits.
-#include <cblas.h>
+// Matrix products cut into parts for the threads, and biases. Where the cut lies changes no bit of a product
+// (gemm_kernel.h), so it may follow the number of threads.
+#include <omp.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
+#include "backend/cpu/gemm_product.h"
 #include "backend/cpu/parallel.h"
 
 namespace polar::cpu {
 namespace {
 
-constexpr int64_t kMaxBlocks = 32;                // enough for 16 cores to balance
-constexpr int64_t kMinBlockWork = 1 << 22;        // multiply-adds below which a BLAS call is mostly overhead
-constexpr int64_t kMinBlockVectorWork = 1 << 19;  // the same for matrix times vector, which waits for memory
-constexpr int64_t kMinBlockReuse = 40;        // multiply-adds an element that a block packs: 64 x 128 has 43
-constexpr int64_t kBlockAlignment = 16;       // rows and columns: whole registers in BLAS's inner kernel
-constexpr int64_t kBiasRowsPerChunk = 64;     // rows that one task of add_bias handles
-constexpr int64_t kBiasColumnsPerChunk = 64;  // columns that one task of bias_backward handles
-constexpr int64_t kBiasRowsPerBlock = 128;    // rows that it sums before it adds them to the whole
-
-// How c is cut: blocks of `rows` x `cols` (the last ones may be smaller).
-struct Blocks {
-  int64_t rows, cols;
-};
-
-// Every block packs its rows of a and its columns of b anew: rows and columns packed for all of c, each of
-// length k.
-int64_t packed(int64_t m, int64_t n, Blocks blocks) {
-  return divide_up(m, blocks.rows) * n + divide_up(n, blocks.cols) * m;
-}
-
-// Of all ways to make `count` blocks (a power of two) the one that packs least.
-Blocks cut(int64_t m, int64_t n, int64_t count) {
-  Blocks best{m, n};
-  int64_t least = std::numeric_limits<int64_t>::max();
-  for (int64_t down = 1; down <= count; down *= 2) {
-    const Blocks blocks{divide_up(divide_up(m, down), kBlockAlignment) * kBlockAlignment,
-                        divide_up(divide_up(n, count / down), kBlockAlignment) * kBlockAlignment};
-    if (packed(m, n, blocks) < least && 2 * divide_up(m, blocks.rows) * divide_up(n, blocks.cols) > count) {
-      least = packed(m, n, blocks);
-      best = blocks;
-    }
-  }
-  return best;
-}
-
-// The finest cut whose blocks are still worth a call, and that either reuses well what it packs or packs
-// hardly more than the whole product does (few rows, many columns: decoding).
-Blocks choose_blocks(int64_t m, int64_t n, int64_t k) {
-  const int64_t min_work = m == 1 ? kMinBlockVectorWork : kMinBlockWork;
-  Blocks chosen{m, n};
-  for (int64_t count = 2; count <= kMaxBlocks; count *= 2) {
-    const Blocks finer = cut(m, n, count);
-    const int64_t area = std::min(finer.rows, m) * std::min(finer.cols, n);
-    const bool reuses = area >= kMinBlockReuse * (finer.rows + finer.cols);
-    if (area * k < min_work || (!reuses && 4 * packed(m, n, finer) > 5 * (m + n))) break;
-    chosen = finer;
-  }
-  return chosen;
-}
-
-CBLAS_TRANSPOSE blas(Transpose transpose) {
-  return transpose == Transpose::yes ? CblasTrans : CblasNoTrans;
-}
-
-blasint blas(int64_t size) {
-  return static_cast<blasint>(size);
-}
-
-void blas_gemm(Transpose ta, Transpose tb, int64_t m, int64_t n, int64_t k, double alpha, const float* a,
-               int64_t lda, const float* b, int64_t ldb, double beta, float* c, int64_t ldc) {
-  cblas_sgemm(CblasRowMajor, blas(ta), blas(tb), blas(m), blas(n), blas(k), static_cast<float>(alpha), a,
-              blas(lda), b, blas(ldb), static_cast<float>(beta), c, blas(ldc));
-}
-
-void blas_gemm(Transpose ta, Transpose tb, int64_t m, int64_t n, int64_t k, double alpha, const double* a,
-               int64_t lda, const double* b, int64_t ldb, double beta, double* c, int64_t ldc) {
-  cblas_dgemm(CblasRowMajor, blas(ta), blas(tb), blas(m), blas(n), blas(k), alpha, a, blas(lda), b, blas(ldb),
-              beta, c, blas(ldc));
-}
-
-// y = alpha op(b) x + beta y for the stored (rows, cols) matrix b.
-void blas_gemv(CBLAS_TRANSPOSE transpose, int64_t rows, int64_t cols, double alpha, const float* b,
-               int64_t ldb, const float* x, int64_t x_step, double beta, float* y) {
-  cblas_sgemv(CblasRowMajor, transpose, blas(rows), blas(cols), static_cast<float>(alpha), b, blas(ldb), x,
-              blas(x_step), static_cast<float>(beta), y, 1);
-}
-
-void blas_gemv(CBLAS_TRANSPOSE transpose, int64_t rows, int64_t cols, double alpha, const double* b,
-               int64_t ldb, const double* x, int64_t x_step, double beta, double* y) {
-  cblas_dgemv(CblasRowMajor, transpose, blas(rows), blas(cols), alpha, b, blas(ldb), x, blas(x_step), beta, y,
-              1);
-}
-
-// One row of c, as in decoding: BLAS's matrix-vector product is several times faster than its gemm there.
-template <class T>
-void row_product(Transpose ta, Transpose tb, int64_t n, int64_t k, double alpha, const T* a, int64_t lda,
-                 const T* b, int64_t ldb, double beta, T* c) {
-  const int64_t a_step = ta == Transpose::yes ? lda : 1;
-  if (tb == Transpose::yes)
-    blas_gemv(CblasNoTrans, n, k, alpha, b, ldb, a, a_step, beta, c);
-  else
-    blas_gemv(CblasTrans, k, n, alpha, b, ldb, a, a_step, beta, c);
-}
+constexpr int64_t kMinParallelWork = 1 << 18;  // multiply-adds that take as long as waking the threads
+constexpr int64_t kBiasRowsPerChunk = 64;      // rows that one task of add_bias handles
+constexpr int64_t kBiasColumnsPerChunk = 64;   // columns that one task of bias_backward handles
+constexpr int64_t kBiasRowsPerBlock = 128;     // rows that it sums before it adds them to the whole
 
 template <class T>
-void gemm_blocks(Transpose ta, Transpose tb, double alpha, const MatrixView& a, const MatrixView& b,
-                 double beta, const MatrixView& c, int64_t k) {
-  const Blocks blocks = choose_blocks(c.rows, c.cols, k);
-  const int64_t across = divide_up(c.cols, blocks.cols);
-  const int64_t a_step = ta == Transpose::yes ? 1 : a.stride;  // from one row of op(a) to the next
-  const int64_t b_step = tb == Transpose::yes ? b.stride : 1;  // from one column of op(b) to the next
-  parallel_for(divide_up(c.rows, blocks.rows) * across, [&](int64_t block) {
-    const int64_t row = block / across * blocks.rows, col = block % across * blocks.cols;
-    const int64_t rows = std::min(blocks.rows, c.rows - row), cols = std::min(blocks.cols, c.cols - col);
-    const T* a_block = static_cast<const T*>(a.data) + row * a_step;
-    const T* b_block = static_cast<const T*>(b.data) + col * b_step;
-    T* c_block = static_cast<T*>(c.data) + row * c.stride + col;
-    if (c.rows == 1 && k > 0)
-      row_product(ta, tb, cols, k, alpha, a_block, a.stride, b_block, b.stride, beta, c_block);
-    else
-      blas_gemm(ta, tb, rows, cols, k, alpha, a_block, a.stride, b_block, b.stride, beta, c_block, c.stride);
+void multiply_in_parts(const MatrixProduct<T>& product) {
+  const int64_t threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+  const bool small = product.rows * product.cols * std::max<int64_t>(product.depth, 1) < kMinParallelWork;
+  if (small || threads == 1) return multiply(product);
+  const Grid grid = choose_grid<T>(product.rows, product.cols, threads);
+  parallel_for(grid.down * grid.across, [&](int64_t i) {
+    const int64_t row = i / grid.across * grid.rows, col = i % grid.across * grid.cols;
+    multiply(product.part(row, std::min(grid.rows, product.rows - row), col,
+                          std::min(grid.cols, product.cols - col)));
   });
 }
 
@@ -136,14 +40,21 @@ void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const Matr
   require((tb ? b.rows : b.cols) == c.cols, "gemm: columns of op(b) = columns of c");
   require((tb ? b.cols : b.rows) == k, "gemm: columns of op(a) = rows of op(b)");
   require(a.dtype == c.dtype && b.dtype == c.dtype, "gemm: one dtype");
-  for (const MatrixView* x : {&a, &b, &c}) {
+  for (const MatrixView* x : {&a, &b, &c})
     require(x->stride >= std::max<int64_t>(x->cols, 1), "gemm: strides cover the columns");
-    require(std::max(x->rows, x->stride) <= std::numeric_limits<blasint>::max(),
-            "gemm: sizes within BLAS's integers");
-  }
   if (c.rows == 0 || c.cols == 0) return;
-  dispatch(c.dtype, "gemm", [&](auto zero) {
-    gemm_blocks<decltype(zero)>(transpose_a, transpose_b, alpha, a, b, beta, c, k);
+  dispatch(c.dtype, "gemm", [&]<class T>(T) {
+    multiply_in_parts(MatrixProduct<T>{.rows = c.rows,
+                                       .cols = c.cols,
+                                       .depth = k,
+                                       .alpha = static_cast<T>(alpha),
+                                       .a = {static_cast<const T*>(a.data), a.stride, ta},
+                                       .b = {static_cast<const T*>(b.data), b.stride, tb},
+                                       .beta = static_cast<T>(beta),
+                                       .addend = static_cast<const T*>(c.data),
+                                       .addend_stride = c.stride,
+                                       .c = static_cast<T*>(c.data),
+                                       .c_stride = c.stride});
   });
 }
 

@@ -1,24 +1,35 @@
-// Products of the polar iterations on batches of equally shaped matrices. A product is cut into tiles whose
-// borders depend on the matrix alone; the tiles of all matrices are the tasks, so one large matrix keeps all
-// cores busy as well as many small ones do. Symmetric products compute the lower triangle only: rank-k
-// updates on the diagonal, general products below it, mirrored tile by tile.
+// Products of the polar iterations on batches of equally shaped matrices. The tasks are whole matrices where
+// the batch has enough of them for the threads, else tiles of a matrix; no bit depends on which
+// (gemm_kernel.h). Symmetric products compute the lower triangle only and mirror it tile by tile.
 #include <algorithm>
 
-#include "backend/cpu/blas.h"
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
+#include "backend/cpu/gemm_product.h"
 #include "backend/cpu/parallel.h"
 
 namespace polar::cpu {
 namespace {
 
-// Equal parts of at most kEdge rows: BLAS is near its best speed there, and two large tiles already balance.
-struct Tiling {
-  static constexpr int64_t kEdge = 256, kRegisterRows = 16;
+// The parts of each matrix when `batch` of them are to keep `threads` threads busy to the end.
+int64_t parts_of_matrix(int64_t batch, int64_t threads) {
+  constexpr int64_t kTurns = 4;  // tasks a thread from which on an idle last turn does not count
+  return batch % threads == 0 || batch >= kTurns * threads ? 1 : threads;
+}
+
+// Square tiles of a symmetric matrix. Two rows of tiles for two threads: one tile below the diagonal, and the
+// two halves of tiles on it; so on for more.
+struct Triangle {
+  static constexpr int64_t kSmallestEdge = 64;
   int64_t edge, count;
-  explicit Tiling(int64_t size)
-      : edge(divide_up(divide_up(size, divide_up(size, kEdge)), kRegisterRows) * kRegisterRows),
+  Triangle(int64_t size, int64_t parts)
+      : edge(std::max(kSmallestEdge, divide_up(size, parts == 1 ? 1 : tiles_a_side(parts)))),
         count(divide_up(size, edge)) {}
+  static int64_t tiles_a_side(int64_t parts) {
+    int64_t side = 2;
+    while (side * side < 2 * parts) ++side;
+    return side;
+  }
 };
 
 // The tile (row, col) of task i among the tiles of a lower triangle; the diagonal, which is half the work,
@@ -46,66 +57,45 @@ void mirror(const T* lower, int64_t rows, int64_t cols, int64_t stride, bool dia
           upper[j * stride + i] = lower[i * stride + j];
 }
 
-// Both triangles of out (size, size) = alpha p p^T + shift * addend. Row i of p (size, depth) starts at
-// p + i * step; `transpose` tells BLAS whether p is stored as it is or transposed, with row length `stride`.
-template <class T>
-struct SymmetricProduct {
-  int64_t size, depth;
-  const T* p;
-  int64_t step, stride;
-  CBLAS_TRANSPOSE transpose;
-  T alpha;
-  T shift;
-  const T* addend;  // symmetric, or null
-  T* out;
-
-  void tile(int64_t row, int64_t rows, int64_t col, int64_t cols) const {
-    T* lower = out + row * size + col;
-    if (addend != nullptr)
-      for (int64_t i = 0; i < rows; ++i) {
-        const T* from = addend + (row + i) * size + col;
-#pragma omp simd
-        for (int64_t j = 0; j < cols; ++j) lower[i * size + j] = shift * from[j];
-      }
-    const T beta = addend != nullptr ? T(1) : T(0);
-    if (row == col)
-      blas::syrk_lower(transpose, rows, depth, alpha, p + row * step, stride, beta, lower, size);
-    else
-      blas::gemm(transpose, transpose == CblasNoTrans ? CblasTrans : CblasNoTrans, rows, cols, depth, alpha,
-                 p + row * step, stride, p + col * step, stride, beta, lower, size);
-    mirror(lower, rows, cols, size, row == col, out + col * size + row);
-  }
-};
-
-// make(i) gives the product of matrix i.
+// Both triangles of c for products that are symmetric; make(i) gives the product of matrix i.
 template <class Make>
 void symmetric_products(int64_t batch, int64_t size, const Make& make) {
-  const Tiling tiling(size);
-  const int64_t tiles = tiling.count * (tiling.count + 1) / 2;
-  parallel_for(batch * tiles, [&](int64_t task) {
+  const Triangle triangle(size, parts_of_matrix(batch, omp_get_max_threads()));
+  parallel_for(batch * triangle.count * (triangle.count + 1) / 2, [&](int64_t task) {
     // Tile by tile through the batch, so that the small tiles of all matrices come last.
-    const TriangleTile tile(task / batch, tiling.count);
-    const int64_t row = tile.row * tiling.edge, col = tile.col * tiling.edge;
-    make(task % batch).tile(row, std::min(tiling.edge, size - row), col, std::min(tiling.edge, size - col));
+    const TriangleTile tile(task / batch, triangle.count);
+    const auto whole = make(task % batch);
+    const int64_t row = tile.row * triangle.edge, col = tile.col * triangle.edge;
+    auto part =
+        whole.part(row, std::min(triangle.edge, size - row), col, std::min(triangle.edge, size - col));
+    part.lower = row == col;
+    multiply(part);
+    mirror(part.c, part.rows, part.cols, part.c_stride, part.lower, whole.c + col * size + row);
   });
-}
-
-// Rows [row, row + rows) of y = c0 x + b x if b is on the left, else c0 x + x b.
-template <class T>
-void apply_rows(const T* x, T c0, const T* b, T* y, int64_t m, int64_t n, int64_t row, int64_t rows) {
-  const T* x_rows = x + row * n;
-  T* y_rows = y + row * n;
-#pragma omp simd
-  for (int64_t i = 0; i < rows * n; ++i) y_rows[i] = c0 * x_rows[i];
-  if (m <= n)
-    blas::gemm(CblasNoTrans, CblasNoTrans, rows, n, m, T(1), b + row * m, m, x, n, T(1), y_rows, n);
-  else
-    blas::gemm(CblasNoTrans, CblasNoTrans, rows, n, n, T(1), x_rows, n, b, n, T(1), y_rows, n);
 }
 
 void require_square(const Tensor& a, int64_t batch, int64_t size) {
   require(a.shape.rank() == 3 && a.shape[0] == batch && a.shape[1] == size && a.shape[2] == size,
           "polar: a batch of square matrices (batch, s, s), s the short side of x");
+}
+
+// y = c0 x + b x (m <= n) or c0 x + x b for one matrix.
+template <class T>
+MatrixProduct<T> application(const T* x, T c0, const T* b, T* y, int64_t m, int64_t n) {
+  const bool wide = m <= n;
+  const int64_t size = std::min(m, n);
+  const Operand<T> matrix{x, n, false}, factor{b, size, false};
+  return {.rows = m,
+          .cols = n,
+          .depth = size,
+          .alpha = T(1),
+          .a = wide ? factor : matrix,
+          .b = wide ? matrix : factor,
+          .beta = c0,
+          .addend = x,
+          .addend_stride = n,
+          .c = y,
+          .c_stride = n};
 }
 
 }  // namespace
@@ -117,16 +107,18 @@ void polar_gram(const Tensor& x, const Tensor& a) {
   dispatch(x.dtype, "polar_gram", [&]<class T>(T) {
     const bool wide = m <= n;
     symmetric_products(batch, size, [&](int64_t i) {
-      return SymmetricProduct<T>{.size = size,
-                                 .depth = std::max(m, n),
-                                 .p = x.as<const T>() + i * m * n,
-                                 .step = wide ? n : 1,
-                                 .stride = n,
-                                 .transpose = wide ? CblasNoTrans : CblasTrans,
-                                 .alpha = T(1),
-                                 .shift = T(0),
-                                 .addend = nullptr,
-                                 .out = a.as<T>() + i * size * size};
+      const T* matrix = x.as<const T>() + i * m * n;
+      return MatrixProduct<T>{.rows = size,
+                              .cols = size,
+                              .depth = std::max(m, n),
+                              .alpha = T(1),
+                              .a = {matrix, n, !wide},
+                              .b = {matrix, n, wide},
+                              .beta = T(0),
+                              .addend = nullptr,
+                              .addend_stride = 0,
+                              .c = a.as<T>() + i * size * size,
+                              .c_stride = size};
     });
   });
 }
@@ -139,16 +131,18 @@ void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b) {
   dispatch(a.dtype, "polar_polynomial", [&]<class T>(T) {
     symmetric_products(batch, size, [&](int64_t i) {
       const T* matrix = a.as<const T>() + i * size * size;
-      return SymmetricProduct<T>{.size = size,
-                                 .depth = size,
-                                 .p = matrix,
-                                 .step = size,
-                                 .stride = size,
-                                 .transpose = CblasNoTrans,
-                                 .alpha = static_cast<T>(c2),
-                                 .shift = static_cast<T>(c1),
-                                 .addend = matrix,
-                                 .out = b.as<T>() + i * size * size};
+      // b = a of the product is symmetric: read as its own transpose it is packed without turning.
+      return MatrixProduct<T>{.rows = size,
+                              .cols = size,
+                              .depth = size,
+                              .alpha = static_cast<T>(c2),
+                              .a = {matrix, size, false},
+                              .b = {matrix, size, false},
+                              .beta = static_cast<T>(c1),
+                              .addend = matrix,
+                              .addend_stride = size,
+                              .c = b.as<T>() + i * size * size,
+                              .c_stride = size};
     });
   });
 }
@@ -158,13 +152,17 @@ void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) {
           "polar_apply: x and y (batch, m, n), one dtype");
   const int64_t batch = x.shape[0], m = x.shape[1], n = x.shape[2];
   require_square(b, batch, std::min(m, n));
-  const Tiling tiling(m);
   dispatch(x.dtype, "polar_apply", [&]<class T>(T) {
-    parallel_for(batch * tiling.count, [&](int64_t task) {
-      const int64_t i = task / tiling.count, row = task % tiling.count * tiling.edge;
-      apply_rows(x.as<const T>() + i * m * n, static_cast<T>(c0),
-                 b.as<const T>() + i * std::min(m, n) * std::min(m, n), y.as<T>() + i * m * n, m, n, row,
-                 std::min(tiling.edge, m - row));
+    const int64_t threads = parts_of_matrix(batch, omp_get_max_threads());
+    const Grid grid = choose_grid<T>(m, n, threads);
+    const int64_t parts = grid.down * grid.across;
+    parallel_for(batch * parts, [&](int64_t task) {
+      const MatrixProduct<T> whole =
+          application(x.as<const T>() + task / parts * m * n, static_cast<T>(c0),
+                      b.as<const T>() + task / parts * std::min(m, n) * std::min(m, n),
+                      y.as<T>() + task / parts * m * n, m, n);
+      const int64_t row = task % parts / grid.across * grid.rows, col = task % grid.across * grid.cols;
+      multiply(whole.part(row, std::min(grid.rows, m - row), col, std::min(grid.cols, n - col)));
     });
   });
 }

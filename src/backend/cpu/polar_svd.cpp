@@ -1,11 +1,13 @@
 // The exact orthogonal factor from LAPACK's divide-and-conquer SVD. It is computed in f64 for f32 matrices as
 // well: in f32 the factor of an ill-conditioned gradient would be off by far more than 1e-6.
+#include <cblas.h>  // blasint, the integers of LAPACK
+
 #include <algorithm>
 #include <limits>
 
-#include "backend/cpu/blas.h"
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
+#include "backend/cpu/gemm_product.h"
 #include "backend/cpu/parallel.h"
 
 extern "C" void dgesdd_(const char* job, const blasint* m, const blasint* n, double* a, const blasint* lda,
@@ -84,8 +86,17 @@ blasint orthogonal_factor(const SvdShape& shape, const Slot& slot, const T* x, T
   blasint rank = 0;  // singular values come in descending order
   while (rank < shape.small && slot.singular[rank] > threshold) ++rank;
   // In row-major terms: factor (rows, cols) = U (rows, rank) V^T (rank, cols).
-  blas::gemm(CblasNoTrans, CblasNoTrans, shape.rows, shape.cols, rank, 1.0, slot.right, shape.small,
-             slot.left, shape.cols, 0.0, slot.matrix, shape.cols);
+  multiply(MatrixProduct<double>{.rows = shape.rows,
+                                 .cols = shape.cols,
+                                 .depth = rank,
+                                 .alpha = 1.0,
+                                 .a = {slot.right, shape.small, false},
+                                 .b = {slot.left, shape.cols, false},
+                                 .beta = 0.0,
+                                 .addend = nullptr,
+                                 .addend_stride = 0,
+                                 .c = slot.matrix,
+                                 .c_stride = shape.cols});
   std::transform(slot.matrix, slot.matrix + count, u, [](double value) { return static_cast<T>(value); });
   return 0;
 }
