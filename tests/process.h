@@ -1,4 +1,4 @@
-// Runs a program and keeps what it printed.
+// Other processes: a program and what it printed; a part of the test itself, apart from it.
 #pragma once
 
 #include <fcntl.h>
@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
+#include <exception>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -89,6 +92,25 @@ inline Finished run_process(std::vector<std::string> command, const std::string&
   Process process(std::move(command), input);
   const int code = process.wait();
   return {code, process.output()};
+}
+
+// Runs a check that must not touch this process (limits, mounts, its own death) in a child. Returns the
+// check's answer, the child's exit status: 0 is good; 100 if it threw; minus the signal that ended it.
+inline int in_child(const std::function<int()>& check) {
+  const pid_t child = fork();
+  if (child < 0) fail("cannot fork");
+  if (child == 0) {
+    int status = 100;
+    try {
+      status = check();
+    } catch (const std::exception& e) {
+      std::fprintf(stderr, "child: %s\n", e.what());
+    }
+    _exit(status);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
 }  // namespace polar::test
