@@ -5,18 +5,17 @@
 
 #include <numeric>
 
-#include "base/error.h"
-#include "checkpoint/temporary_dir.h"
+#include "errors.h"
+#include "temporary.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using testing::TemporaryDir;
 
 struct Fixture {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   ParameterRegistry registry;
   std::vector<float> memory;
   Tensor flat;
@@ -51,15 +50,11 @@ TEST(Parameters, EveryMismatchIsListed) {
   f.write({{"embed", {f.memory.data(), DType::f32, {3, 4}}},
            {"k", f.registry.view(f.flat, 2)},
            {"extra", f.registry.view(f.flat, 1)}});
-  try {
-    check_parameters(TensorSource(f.dir.path()), f.registry);
-    FAIL() << "no error";
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ExitCode::bad_usage);
-    EXPECT_THAT(e.what(), AllOf(HasSubstr("wrong shape: embed is [3, 4], expected [4, 3]"),
-                                HasSubstr("missing: q [2, 3]"), HasSubstr("unexpected: extra [2, 3]"),
-                                Not(HasSubstr("k ["))));
-  }
+  const Error error = error_of([&] { check_parameters(TensorSource(f.dir.path()), f.registry); });
+  EXPECT_EQ(error.code(), ExitCode::bad_usage);
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("wrong shape: embed is [3, 4], expected [4, 3]"),
+                                  HasSubstr("missing: q [2, 3]"), HasSubstr("unexpected: extra [2, 3]"),
+                                  Not(HasSubstr("k ["))));
 }
 
 TEST(Parameters, ATiedCopyMustBeOne) {
@@ -83,4 +78,4 @@ TEST(Parameters, TheBufferMustFit) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

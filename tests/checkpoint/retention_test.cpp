@@ -5,15 +5,13 @@
 
 #include "checkpoint/sample.h"
 #include "checkpoint/store.h"
-#include "checkpoint/temporary_dir.h"
+#include "temporary.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using testing::Sample;
-using testing::TemporaryDir;
 
 using Steps = std::vector<int64_t>;
 
@@ -50,7 +48,7 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{{100, 150, 200, 300}, keep(2, 0, {}, 150), {100}}));
 
 TEST(Retention, DeletesDirectoriesAndNothingElse) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample sample(1);
   for (int64_t step : {1, 2, 3}) save_checkpoint(run.path(), step, sample.content());
   EXPECT_THAT(apply_retention(run.path(), keep(1)), ElementsAre(1, 2));
@@ -60,7 +58,7 @@ TEST(Retention, DeletesDirectoriesAndNothingElse) {
 }
 
 TEST(Retention, NeverDeletesTheOnlyValidOne) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample sample(1);
   for (int64_t step : {1, 2, 3, 4}) save_checkpoint(run.path(), step, sample.content());
   for (int64_t step : {3, 4}) std::filesystem::remove(checkpoint_dir(run.path(), step) / "model.safetensors");
@@ -70,4 +68,4 @@ TEST(Retention, NeverDeletesTheOnlyValidOne) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

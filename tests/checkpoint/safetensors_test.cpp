@@ -7,15 +7,14 @@
 #include <cstring>
 #include <numeric>
 
-#include "base/error.h"
-#include "checkpoint/temporary_dir.h"
+#include "errors.h"
+#include "temporary.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::TemporaryDir;
 
 template <class T>
 struct Owned {
@@ -33,22 +32,12 @@ std::vector<T> read_all(const SafetensorsFile& file, const std::string& name) {
   return out.values;
 }
 
-template <class Action>
-std::string error_of(Action action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
 std::filesystem::path golden(const char* name) {
   return std::filesystem::path(POLAR_GOLDEN_DIR) / "checkpoint" / name;
 }
 
 TEST(Safetensors, RoundTripKeepsEveryBit) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   Owned<float> a({3, 5});
   Owned<double> b({2});
   Owned<int32_t> c({1, 2, 2, 2});
@@ -86,7 +75,7 @@ TEST(Safetensors, RoundTripKeepsEveryBit) {
 }
 
 TEST(Safetensors, NoTensorsAtAll) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   write_safetensors(dir / "x.safetensors", {});
   EXPECT_TRUE(SafetensorsFile(dir / "x.safetensors").tensors().empty());
 }
@@ -115,7 +104,7 @@ TEST(Safetensors, ReadsWhatPythonWrote) {
 }
 
 TEST(Safetensors, ConvertsAsPyTorchDoes) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   const SafetensorsFile file(golden("conversions.safetensors"));
   const auto half = read_all<float>(file, "half");
   const auto expected = read_all<float>(file, "half_as_f32");
@@ -144,7 +133,7 @@ TEST(Safetensors, ConvertsAsPyTorchDoes) {
 }
 
 TEST(Safetensors, LongTensorsAreConvertedInPieces) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   Owned<float> a({3, 50021});
   for (size_t i = 0; i < a.values.size(); ++i) a.values[i] = static_cast<float>(i % 251);  // exact in bf16
   write_safetensors(dir / "b.safetensors", std::vector<NamedTensor>{{"a", a.tensor}}, {}, DType::bf16);
@@ -157,18 +146,19 @@ TEST(Safetensors, RefusesWhatDoesNotFitTheCaller) {
   const SafetensorsFile file(golden("types.safetensors"));
   Owned<float> wrong({4, 3});
   EXPECT_THAT(
-      error_of([&] { file.read("f32", wrong.tensor); }),
+      message_of([&] { file.read("f32", wrong.tensor); }),
       AllOf(HasSubstr("types.safetensors"), HasSubstr("f32"), HasSubstr("[3, 4]"), HasSubstr("[4, 3]")));
   Owned<int32_t> two({2}), twelve({3, 4});
-  EXPECT_THAT(error_of([&] { file.read("i64_large", two.tensor); }),
+  EXPECT_THAT(message_of([&] { file.read("i64_large", two.tensor); }),
               AllOf(HasSubstr("i64_large"), HasSubstr("element 1 is 2147483648")));
-  EXPECT_THAT(error_of([&] { file.read("f32", twelve.tensor); }),
+  EXPECT_THAT(message_of([&] { file.read("f32", twelve.tensor); }),
               HasSubstr("is F32 and cannot be read as I32"));
-  EXPECT_THAT(error_of([&] { file.read("weight", two.tensor); }), HasSubstr("no tensor weight among its 9"));
+  EXPECT_THAT(message_of([&] { file.read("weight", two.tensor); }),
+              HasSubstr("no tensor weight among its 9"));
 }
 
 // A directory of two shards and their index; `weight_map` replaces the right one.
-void write_shards(const TemporaryDir& dir, const std::string& weight_map) {
+void write_shards(const TemporaryDirectory& dir, const std::string& weight_map) {
   Owned<float> a({2}), b({3});
   a.values = {1, 2};
   b.values = {3, 4, 5};
@@ -179,14 +169,14 @@ void write_shards(const TemporaryDir& dir, const std::string& weight_map) {
 }
 
 TEST(TensorSource, SingleFileAndShardsLookTheSame) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   write_shards(dir, R"({"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"})");
   const TensorSource source(dir.path());
   EXPECT_THAT(source.names(), ElementsAre("a", "b"));
   Owned<float> b({3});
   source.read("b", b.tensor);
   EXPECT_THAT(b.values, ElementsAre(3, 4, 5));
-  EXPECT_THAT(error_of([&] { source.info("c"); }), HasSubstr("no tensor c"));
+  EXPECT_THAT(message_of([&] { source.info("c"); }), HasSubstr("no tensor c"));
   write_safetensors(dir / "model.safetensors", std::vector<NamedTensor>{{"b", b.tensor}});
   EXPECT_THAT(TensorSource(dir.path()).names(), ElementsAre("b"));  // as in transformers, it comes first
   EXPECT_THAT(TensorSource(dir / "model.safetensors").names(), ElementsAre("b"));
@@ -200,9 +190,9 @@ struct BadIndex {
 class BadIndexTest : public ::testing::TestWithParam<BadIndex> {};
 
 TEST_P(BadIndexTest, IsRefused) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   write_shards(dir, GetParam().weight_map);
-  EXPECT_THAT(error_of([&] { TensorSource source(dir.path()); }),
+  EXPECT_THAT(message_of([&] { TensorSource source(dir.path()); }),
               AllOf(HasSubstr("model.safetensors.index.json"), HasSubstr(GetParam().message)));
 }
 
@@ -221,19 +211,19 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& each) { return each.param.name; });
 
 TEST(TensorSource, AShardWithMoreThanTheIndexSaysIsRefused) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   write_shards(dir, R"({"b": "model-00002-of-00002.safetensors"})");
   Owned<float> b({3});
   write_safetensors(dir / "model-00002-of-00002.safetensors",
                     std::vector<NamedTensor>{{"b", b.tensor}, {"stray", b.tensor}});
-  EXPECT_THAT(error_of([&] { TensorSource source(dir.path()); }), HasSubstr("holds tensor stray"));
+  EXPECT_THAT(message_of([&] { TensorSource source(dir.path()); }), HasSubstr("holds tensor stray"));
 }
 
 TEST(TensorSource, NothingThere) {
-  TemporaryDir dir;
-  EXPECT_THAT(error_of([&] { TensorSource source(dir.path()); }),
+  TemporaryDirectory dir;
+  EXPECT_THAT(message_of([&] { TensorSource source(dir.path()); }),
               AllOf(HasSubstr("model.safetensors"), HasSubstr("index.json"), HasSubstr("is there")));
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

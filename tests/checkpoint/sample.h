@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "checkpoint/store.h"
 
-namespace polar::testing {
+namespace polar::test {
 
 class Sample {
  public:
@@ -55,4 +55,4 @@ class Sample {
   CheckpointContent content_;
 };
 
-}  // namespace polar::testing
+}  // namespace polar::test

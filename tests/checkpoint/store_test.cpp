@@ -3,33 +3,25 @@
 
 #include <gmock/gmock.h>
 
-#include <fstream>
-
-#include "base/error.h"
 #include "checkpoint/sample.h"
-#include "checkpoint/temporary_dir.h"
+#include "errors.h"
+#include "temporary.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using testing::Sample;
-using testing::TemporaryDir;
 
 const char* const kFiles[] = {"model.safetensors", "optimizer.safetensors", "state.json",
                               "config.json",       "tokenizer.model",       "manifest.json"};
 
-void overwrite(const fs::path& file, const std::string& content) {
-  std::ofstream(file, std::ios::binary | std::ios::trunc) << content;
-}
-
 void flip_bit(const fs::path& file, size_t bit) {
   std::string content = read_file(file);
   content[bit / 8] = static_cast<char>(content[bit / 8] ^ (1 << bit % 8));
-  overwrite(file, content);
+  put(file, content);
 }
 
 std::vector<std::string> hidden_entries(const fs::path& run) {
@@ -39,18 +31,8 @@ std::vector<std::string> hidden_entries(const fs::path& run) {
   return names;
 }
 
-template <class Action>
-std::string error_of(Action action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
 TEST(Store, SavedCheckpointsComeBackBitByBit) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   EXPECT_EQ(latest_valid(run.path()), std::nullopt);
   const Sample first(100), second(200);
   EXPECT_EQ(save_checkpoint(run.path(), 100, first.content()), run / "checkpoints/step-00000100");
@@ -64,7 +46,7 @@ TEST(Store, SavedCheckpointsComeBackBitByBit) {
 }
 
 TEST(Store, OptionalPartsMayBeAbsent) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   CheckpointContent content;
   write_checkpoint(dir / "model/", content);  // a trailing slash does no harm
   EXPECT_THAT(verify(dir / "model"), IsEmpty());
@@ -73,26 +55,26 @@ TEST(Store, OptionalPartsMayBeAbsent) {
 }
 
 TEST(Store, SmallFilesNeedPlainNames) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   for (const char* name : {"", ".", "..", ".hidden", "a/b", "../x", "model.safetensors", "manifest.json"}) {
     CheckpointContent content;
     content.files = {{name, "x"}};
-    EXPECT_THAT(error_of([&] { write_checkpoint(dir / "c", content); }), HasSubstr("cannot hold")) << name;
+    EXPECT_THAT(message_of([&] { write_checkpoint(dir / "c", content); }), HasSubstr("cannot hold")) << name;
   }
   CheckpointContent twice;
   twice.files = {{"a", "x"}, {"a", "y"}};
-  EXPECT_THAT(error_of([&] { write_checkpoint(dir / "c", twice); }), HasSubstr("a is given twice"));
+  EXPECT_THAT(message_of([&] { write_checkpoint(dir / "c", twice); }), HasSubstr("a is given twice"));
   EXPECT_TRUE(fs::is_empty(dir.path()));
 }
 
 TEST(Store, SavingAStepAgainReplacesIt) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample old(100), other(101);
   save_checkpoint(run.path(), 100, old.content());
   save_checkpoint(run.path(), 100, other.content());
   other.expect_in(checkpoint_dir(run.path(), 100));
-  overwrite(checkpoint_dir(run.path(), 100) / "model.safetensors", "broken");
-  overwrite(checkpoint_dir(run.path(), 100) / "stray", "file");
+  put(checkpoint_dir(run.path(), 100) / "model.safetensors", "broken");
+  put(checkpoint_dir(run.path(), 100) / "stray", "file");
   save_checkpoint(run.path(), 100, old.content());
   old.expect_in(checkpoint_dir(run.path(), 100));
   EXPECT_FALSE(fs::exists(checkpoint_dir(run.path(), 100) / "stray"));
@@ -110,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(Of, EveryFile, ::testing::ValuesIn(kFiles), [](const au
 // used, and that nothing was deleted.
 template <class Damage>
 void expect_fallback(const char* file, Damage damage) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample first(1), second(2);
   save_checkpoint(run.path(), 1, first.content());
   save_checkpoint(run.path(), 2, second.content());
@@ -157,78 +139,79 @@ TEST_P(EveryFile, DirectoryInItsPlaceIsFound) {
 }
 
 TEST(Manifest, EveryFlippedBitOfItIsFound) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample sample(1);
   const fs::path dir = save_checkpoint(run.path(), 1, sample.content());
   const std::string good = read_file(dir / "manifest.json");
   for (size_t bit = 0; bit < 8 * good.size(); ++bit) {
     flip_bit(dir / "manifest.json", bit);
     EXPECT_FALSE(verify(dir).empty()) << "bit " << bit;
-    overwrite(dir / "manifest.json", good);
+    put(dir / "manifest.json", good);
   }
   EXPECT_THAT(verify(dir), IsEmpty());
 }
 
 TEST(Manifest, HostileOnesAreRefused) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample sample(1);
   const fs::path dir = save_checkpoint(run.path(), 1, sample.content());
   for (const char* text : {"", "[]", "3", "{}", "null", R"({"format": "polartrain-checkpoint"})",
                            R"({"format": "polartrain-checkpoint", "version": 1, "files": []})",
                            R"({"format": "polartrain-checkpoint", "version": 2, "files": {}})",
                            R"({"format": "polartrain-checkpoint", "version": 1, "files": {}})"}) {
-    overwrite(dir / "manifest.json", text);
+    put(dir / "manifest.json", text);
     EXPECT_EQ(verify(dir).size(), 1u) << text;
   }
 }
 
 TEST(LatestValid, NoneIntactIsAnError) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample sample(1);
   for (int64_t step : {1, 2}) {
     save_checkpoint(run.path(), step, sample.content());
     fs::remove(checkpoint_dir(run.path(), step) / "state.json");
   }
-  EXPECT_THAT(error_of([&] { latest_valid(run.path()); }), HasSubstr("none of the 2 checkpoints is intact"));
+  EXPECT_THAT(message_of([&] { latest_valid(run.path()); }),
+              HasSubstr("none of the 2 checkpoints is intact"));
 }
 
 TEST(LatestValid, IgnoresWhatIsNoCheckpoint) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   fs::create_directories(run / "checkpoints/step-abc");
   fs::create_directories(run / "checkpoints/step-7");  // not how we write 7
   fs::create_directories(run / "checkpoints/step--0000007");
   fs::create_directories(run / "checkpoints/.step-00000009.tmp");
-  overwrite(run / "checkpoints/step-00000005", "a file");
+  put(run / "checkpoints/step-00000005", "a file");
   EXPECT_THAT(list_steps(run.path()), IsEmpty());
   EXPECT_EQ(latest_valid(run.path()), std::nullopt);
 }
 
 TEST(ResolveCheckpoint, TakesRunsAndDirectories) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample sample(1);
-  EXPECT_THAT(error_of([&] { resolve_checkpoint(run / "nothing"); }), HasSubstr("no such directory"));
-  EXPECT_THAT(error_of([&] { resolve_checkpoint(run.path()); }), HasSubstr("neither a run"));
+  EXPECT_THAT(message_of([&] { resolve_checkpoint(run / "nothing"); }), HasSubstr("no such directory"));
+  EXPECT_THAT(message_of([&] { resolve_checkpoint(run.path()); }), HasSubstr("neither a run"));
   fs::create_directories(run / "checkpoints");
-  EXPECT_THAT(error_of([&] { resolve_checkpoint(run.path()); }), HasSubstr("no checkpoint yet"));
+  EXPECT_THAT(message_of([&] { resolve_checkpoint(run.path()); }), HasSubstr("no checkpoint yet"));
   const fs::path dir = save_checkpoint(run.path(), 1, sample.content());
   EXPECT_EQ(resolve_checkpoint(run.path()), dir);
   EXPECT_EQ(resolve_checkpoint(dir), dir);
   flip_bit(dir / "config.json", 9);
-  EXPECT_THAT(error_of([&] { resolve_checkpoint(dir); }),
+  EXPECT_THAT(message_of([&] { resolve_checkpoint(dir); }),
               AllOf(HasSubstr("is broken"), HasSubstr("config.json: checksum")));
   fs::remove(dir / "manifest.json");
   EXPECT_EQ(resolve_checkpoint(dir), dir);  // as a Hugging Face directory it has no manifest
 }
 
 TEST(Recover, ClearsWhatCrashesLeave) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample kept(1), replaced(3);
   EXPECT_THAT(recover(run.path()), IsEmpty());
   save_checkpoint(run.path(), 1, kept.content());
   save_checkpoint(run.path(), 3, replaced.content());
   const fs::path dir = checkpoints_dir(run.path());
   fs::create_directories(dir / ".step-00000002.tmp");
-  overwrite(dir / ".step-00000002.tmp/model.safetensors", "half");
+  put(dir / ".step-00000002.tmp/model.safetensors", "half");
   fs::create_directories(dir / ".step-00000001.old");             // its replacement is in place
   fs::create_directories(dir / ".step-00000000.deleted");         // was being deleted
   fs::rename(dir / "step-00000003", dir / ".step-00000003.old");  // its replacement is not in place
@@ -243,7 +226,7 @@ TEST(Recover, ClearsWhatCrashesLeave) {
 }
 
 TEST(CheckpointWriter, SavesInTheBackgroundAndRetains) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample sample(7);
   CheckpointWriter writer;
   Retention retention;
@@ -257,12 +240,12 @@ TEST(CheckpointWriter, SavesInTheBackgroundAndRetains) {
 }
 
 TEST(CheckpointWriter, ReportsAFailureOnceAndGoesOn) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample sample(7);
   CheckpointWriter writer;
-  overwrite(run / "file", "in the way");
+  put(run / "file", "in the way");
   writer.start({run / "file", 5, sample.content(), {}});
-  EXPECT_THAT(error_of([&] { writer.wait(); }),
+  EXPECT_THAT(message_of([&] { writer.wait(); }),
               AllOf(HasSubstr("saving checkpoint step 5"), HasSubstr("file")));
   writer.wait();
   writer.start({run.path(), 6, sample.content(), {}});
@@ -271,12 +254,12 @@ TEST(CheckpointWriter, ReportsAFailureOnceAndGoesOn) {
 }
 
 TEST(CheckpointWriter, AFailureNobodyAskedForDoesNotEndTheProcess) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample sample(7);
-  overwrite(run / "file", "in the way");
+  put(run / "file", "in the way");
   CheckpointWriter writer;
   writer.start({run / "file", 5, sample.content(), {}});
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

@@ -5,15 +5,14 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
-#include "checkpoint/temporary_dir.h"
+#include "errors.h"
 #include "model/hf_config.h"
 #include "model/registry.h"
+#include "temporary.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -21,7 +20,6 @@ using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::TemporaryDir;
 
 ModelConfig tiny(Architecture architecture, bool tied) {
   ModelConfig model;
@@ -50,14 +48,10 @@ struct Weights {
   Tensor flat;
 };
 
-void write_text(const fs::path& file, const std::string& text) {
-  std::ofstream(file, std::ios::binary | std::ios::trunc) << text;
-}
-
 // A Hugging Face directory: config.json, weights and nothing of ours.
 void write_hf(const fs::path& dir, const ModelConfig& model, const std::vector<NamedTensor>& tensors) {
   fs::create_directories(dir);
-  write_text(dir / "config.json", to_hf_json(model, {1, {}, {2}}, "float32").dump());
+  put(dir / "config.json", to_hf_json(model, {1, {}, {2}}, "float32").dump());
   write_safetensors(dir / "model.safetensors", tensors);
 }
 
@@ -74,19 +68,14 @@ void expect_weights(const fs::path& dir, const Weights& expected, float toleranc
   }
 }
 
-std::string error_of(const Conversion& conversion) {
-  try {
-    convert_model(conversion);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+std::string refusal_of(const Conversion& conversion) {
+  return message_of([&] { convert_model(conversion); });
 }
 
 TEST(Exchange, ConvertsBothArchitecturesTiedAndUntied) {
   for (const Architecture architecture : {Architecture::qwen2, Architecture::qwen3})
     for (const bool tied : {true, false}) {
-      TemporaryDir dir;
+      TemporaryDirectory dir;
       const ModelConfig model = tiny(architecture, tied);
       const Weights weights(model);
       write_hf(dir / "hf", model, named_parameters(weights.registry, weights.flat));
@@ -105,11 +94,11 @@ TEST(Exchange, ConvertsBothArchitecturesTiedAndUntied) {
 }
 
 TEST(Exchange, ReadsShards) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   const ModelConfig model = tiny(Architecture::qwen3, false);
   const Weights weights(model);
   fs::create_directories(dir / "hf");
-  write_text(dir / "hf/config.json", to_hf_json(model, {}, "float32").dump());
+  put(dir / "hf/config.json", to_hf_json(model, {}, "float32").dump());
   json map;
   int shard = 0;
   for (const NamedTensor& t : named_parameters(weights.registry, weights.flat)) {
@@ -117,13 +106,13 @@ TEST(Exchange, ReadsShards) {
     write_safetensors(dir / "hf" / file, std::vector<NamedTensor>{t});
     map[t.name] = file;
   }
-  write_text(dir / "hf/model.safetensors.index.json", json{{"weight_map", map}}.dump());
+  put(dir / "hf/model.safetensors.index.json", json{{"weight_map", map}}.dump());
   convert_model({dir / "hf", dir / "ours", "float32"});
   expect_weights(dir / "ours", weights, 0.0f);
 }
 
 TEST(Exchange, ExportsARunsLatestCheckpointWithoutTheOptimizer) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   const ModelConfig model = tiny(Architecture::qwen3, true);
   const Weights weights(model);
   CheckpointContent content;
@@ -148,7 +137,7 @@ TEST(Exchange, TheSequenceLengthStandsInForTheLimitOfPositions) {
 }
 
 TEST(Exchange, ATiedHeadMayBeStoredTwice) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   const ModelConfig model = tiny(Architecture::qwen2, true);
   Weights weights(model);
   std::vector<NamedTensor> tensors = named_parameters(weights.registry, weights.flat);
@@ -160,11 +149,11 @@ TEST(Exchange, ATiedHeadMayBeStoredTwice) {
   std::vector<float> other(160, 1.0f);
   tensors.back().tensor.data = other.data();
   write_hf(dir / "hf", model, tensors);
-  EXPECT_THAT(error_of({dir / "hf", dir / "again", "float32"}), HasSubstr("lm_head.weight differs from"));
+  EXPECT_THAT(refusal_of({dir / "hf", dir / "again", "float32"}), HasSubstr("lm_head.weight differs from"));
 }
 
 TEST(Exchange, WarnsThatTheSoftCapIsIgnoredElsewhere) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   ModelConfig model = tiny(Architecture::qwen3, true);
   model.logit_softcap = 30.0;
   const Weights weights(model);
@@ -174,41 +163,41 @@ TEST(Exchange, WarnsThatTheSoftCapIsIgnoredElsewhere) {
 }
 
 TEST(Exchange, RefusesWhatDoesNotFit) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   const ModelConfig model = tiny(Architecture::qwen3, true);
   const Weights weights(model);
   const std::vector<NamedTensor> tensors = named_parameters(weights.registry, weights.flat);
-  EXPECT_THAT(error_of({dir / "none", dir / "out", "float32"}), HasSubstr("no such directory"));
+  EXPECT_THAT(refusal_of({dir / "none", dir / "out", "float32"}), HasSubstr("no such directory"));
   write_hf(dir / "hf", tiny(Architecture::qwen2, true), tensors);
-  EXPECT_THAT(error_of({dir / "hf", dir / "out", "float32"}),
+  EXPECT_THAT(refusal_of({dir / "hf", dir / "out", "float32"}),
               AllOf(HasSubstr("missing: model.layers.0.self_attn.q_proj.bias [12]"),
                     HasSubstr("unexpected: model.layers.0.self_attn.q_norm.weight [6]")));
   ModelConfig wide = model;
   wide.intermediate_size = 11;
   write_hf(dir / "hf", wide, tensors);
-  EXPECT_THAT(error_of({dir / "hf", dir / "out", "float32"}),
+  EXPECT_THAT(refusal_of({dir / "hf", dir / "out", "float32"}),
               HasSubstr("wrong shape: model.layers.0.mlp.gate_proj.weight is [10, 8], expected [11, 8]"));
   ModelConfig deep = model;
   deep.num_hidden_layers = 1'000'000'000;
   json object = to_hf_json(model, {}, "float32");
   object["num_hidden_layers"] = deep.num_hidden_layers;
   object.erase("layer_types");
-  write_text(dir / "hf/config.json", object.dump());
-  EXPECT_THAT(error_of({dir / "hf", dir / "out", "float32"}), HasSubstr("1000000000 layers"));
+  put(dir / "hf/config.json", object.dump());
+  EXPECT_THAT(refusal_of({dir / "hf", dir / "out", "float32"}), HasSubstr("1000000000 layers"));
   EXPECT_FALSE(fs::exists(dir / "out"));
 }
 
 TEST(Exchange, NeverWritesOverADirectory) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   const ModelConfig model = tiny(Architecture::qwen3, true);
   const Weights weights(model);
   write_hf(dir / "hf", model, named_parameters(weights.registry, weights.flat));
-  EXPECT_THAT(error_of({dir / "hf", dir / "hf", "float32"}), HasSubstr("exists already"));
-  EXPECT_THAT(error_of({dir / "hf", dir / "hf/config.json", "float32"}), HasSubstr("exists already"));
+  EXPECT_THAT(refusal_of({dir / "hf", dir / "hf", "float32"}), HasSubstr("exists already"));
+  EXPECT_THAT(refusal_of({dir / "hf", dir / "hf/config.json", "float32"}), HasSubstr("exists already"));
   fs::create_directories(dir / "empty");
   convert_model({dir / "hf", dir / "empty", "float32"});
   EXPECT_TRUE(verify(dir / "empty").empty());
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

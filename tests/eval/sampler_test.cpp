@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 const std::vector<float> kLogits{1.0f, 3.0f, -2.0f, 2.0f, 3.0f, 0.0f};
@@ -100,4 +100,4 @@ TEST(Sampler, RefusesBadOptionsAndBrokenLogits) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

@@ -4,42 +4,22 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
-#include <functional>
 
 #include "base/error.h"
 #include "checkpoint/sample.h"
 #include "checkpoint/store.h"
-#include "checkpoint/temporary_dir.h"
+#include "process.h"
+#include "temporary.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::Sample;
-using testing::TemporaryDir;
 
 constexpr int kSkipped = 77;
-
-// Runs `check` in a child process (limits and mounts die with it). It returns an exit status: 0 is good.
-int in_child(const std::function<int()>& check) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    int status = 100;
-    try {
-      status = check();
-    } catch (const std::exception& e) {
-      std::fprintf(stderr, "child: %s\n", e.what());
-    }
-    ::_exit(status);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
 
 // 0 if saving fails with `reason` in the message, nothing is left behind and step 1 still verifies.
 int save_fails_cleanly(const fs::path& run, const CheckpointContent& content, const char* reason) {
@@ -67,7 +47,7 @@ struct LargeContent {
 };
 
 TEST(FullDisk, FileSizeLimitAtManySizes) {
-  TemporaryDir run;
+  TemporaryDirectory run;
   const Sample before(1);
   save_checkpoint(run.path(), 1, before.content());
   const LargeContent large(700'000);  // 2.8 MB: more than the writer's buffer
@@ -85,7 +65,7 @@ TEST(FullDisk, FileSizeLimitAtManySizes) {
 }
 
 TEST(FullDisk, SmallFileSystem) {
-  TemporaryDir dir;
+  TemporaryDirectory dir;
   const int status = in_child([&] {
     if (::geteuid() != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return kSkipped;
     if (::geteuid() == 0 && ::unshare(CLONE_NEWNS) != 0) return kSkipped;
@@ -103,4 +83,4 @@ TEST(FullDisk, SmallFileSystem) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test
