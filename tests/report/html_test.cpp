@@ -8,13 +8,14 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
+#include "base/file.h"
+#include "errors.h"
 #include "report/page.h"
 #include "report/picture.h"
 #include "report/run_data.h"
-#include "report/temporary.h"
+#include "temporary.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -23,7 +24,7 @@ using testing::Not;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-class Report : public Temporary {
+class Report : public testing::Test {
  protected:
   // A run of `steps` logged steps whose loss falls from `start` by 1/8 a step; every second step is
   // evaluated.
@@ -47,14 +48,11 @@ class Report : public Temporary {
     return run;
   }
 
-  static Error error_of(const std::vector<fs::path>& runs) {
-    try {
-      write_report(runs);
-    } catch (const Error& e) {
-      return e;
-    }
-    return Error("no error", ExitCode::done);
+  static Error refusal_of(const std::vector<fs::path>& runs) {
+    return error_of([&] { write_report(runs); });
   }
+
+  TemporaryDirectory directory_;
 };
 
 TEST_F(Report, WritesPageAndPictureIntoTheRun) {
@@ -63,10 +61,10 @@ TEST_F(Report, WritesPageAndPictureIntoTheRun) {
   const ReportPaths paths = write_report({run});
   EXPECT_EQ(paths.html, run / "report.html");
   ASSERT_EQ(paths.png, run / "loss.png");
-  const std::string page = get(paths.html);
+  const std::string page = read_file(paths.html);
   EXPECT_THAT(page, HasSubstr("hidden_size</dt><dd>256"));
   EXPECT_THAT(page, HasSubstr("It is a truth &lt;universally&gt; acknowledged"));
-  EXPECT_EQ(get(paths.png).substr(0, 8), "\x89PNG\r\n\x1a\n");
+  EXPECT_EQ(read_file(paths.png).substr(0, 8), "\x89PNG\r\n\x1a\n");
 }
 
 TEST_F(Report, PageNeedsNoNetwork) {
@@ -207,7 +205,7 @@ TEST_F(Report, RunsOfTheSameNameAreToldApart) {
 
 TEST_F(Report, OneLoggedStepIsEnough) {
   const ReportPaths paths = write_report({make_run("one", 1, 8.0)});
-  EXPECT_THAT(get(paths.html), HasSubstr("7.8750"));
+  EXPECT_THAT(read_file(paths.html), HasSubstr("7.8750"));
   EXPECT_FALSE(paths.png.empty());
 }
 
@@ -223,7 +221,7 @@ TEST_F(Report, PictureStandsBesideTheChosenPage) {
 TEST_F(Report, WithoutGnuplotThePageIsWrittenAllTheSame) {
   const fs::path run = make_run("demo", 3, 8.0);
   const std::string path = std::getenv("PATH");
-  ASSERT_EQ(setenv("PATH", directory_.c_str(), 1), 0);
+  ASSERT_EQ(setenv("PATH", directory_.path().c_str(), 1), 0);
   const ReportPaths paths = write_report({run});
   ASSERT_EQ(setenv("PATH", path.c_str(), 1), 0);
   EXPECT_TRUE(fs::exists(paths.html));
@@ -233,42 +231,39 @@ TEST_F(Report, WithoutGnuplotThePageIsWrittenAllTheSame) {
 
 TEST_F(Report, GnuplotsOwnWordsReachTheUser) {
   const std::vector<RunData> runs = load_runs({make_run("demo", 3, 8.0)});
-  try {
-    draw_loss_curves(runs, directory_ / "missing" / "loss.png");
-    FAIL() << "drew into a directory that does not exist";
-  } catch (const Error& e) {
-    EXPECT_THAT(e.what(), HasSubstr("gnuplot"));
-    EXPECT_THAT(e.what(), HasSubstr("missing"));
-  }
+  const std::string message =
+      message_of([&] { draw_loss_curves(runs, directory_ / "missing" / "loss.png"); });
+  EXPECT_THAT(message, HasSubstr("gnuplot"));
+  EXPECT_THAT(message, HasSubstr("missing"));
 }
 
 TEST_F(Report, ErrorsNameWhatIsWrong) {
-  const Error none = error_of({});
+  const Error none = refusal_of({});
   EXPECT_EQ(none.code(), ExitCode::bad_usage);
 
-  const Error missing = error_of({directory_ / "nowhere"});
+  const Error missing = refusal_of({directory_ / "nowhere"});
   EXPECT_EQ(missing.code(), ExitCode::bad_usage);
   EXPECT_THAT(missing.what(), HasSubstr("nowhere"));
 
   fs::create_directories(directory_ / "empty");
-  const Error no_metrics = error_of({make_run("good", 2, 8.0), directory_ / "empty"});
+  const Error no_metrics = refusal_of({make_run("good", 2, 8.0), directory_ / "empty"});
   EXPECT_EQ(no_metrics.code(), ExitCode::bad_usage);
   EXPECT_THAT(no_metrics.what(), HasSubstr((directory_ / "empty").string() + ": no metrics.jsonl"));
 
   put(directory_ / "empty" / "metrics.jsonl", "");
-  const Error no_step = error_of({directory_ / "empty"});
+  const Error no_step = refusal_of({directory_ / "empty"});
   EXPECT_EQ(no_step.code(), ExitCode::bad_usage);
   EXPECT_THAT(no_step.what(), HasSubstr("no step is logged"));
 
   put(directory_ / "empty" / "metrics.jsonl", "{\"step\":1,\"tokens\":1}\n{\"step\":2}\n");
-  const Error broken = error_of({directory_ / "empty"});
+  const Error broken = refusal_of({directory_ / "empty"});
   EXPECT_EQ(broken.code(), ExitCode::failed);
   EXPECT_THAT(broken.what(), HasSubstr("metrics.jsonl:2: "));
 
-  const Error config = error_of({make_run("config", 2, 8.0, "run: {name: x\ntrain: 1\n")});
+  const Error config = refusal_of({make_run("config", 2, 8.0, "run: {name: x\ntrain: 1\n")});
   EXPECT_EQ(config.code(), ExitCode::failed);
   EXPECT_THAT(config.what(), testing::ContainsRegex("config.yaml:[0-9]+: "));
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

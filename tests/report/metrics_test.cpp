@@ -6,10 +6,11 @@
 #include <cmath>
 #include <limits>
 
-#include "base/error.h"
-#include "report/temporary.h"
+#include "base/file.h"
+#include "errors.h"
+#include "temporary.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 using testing::HasSubstr;
@@ -31,22 +32,15 @@ StepMetrics example(int64_t step) {
   return metrics;
 }
 
-class Metrics : public Temporary {
+class Metrics : public testing::Test {
  protected:
-  void SetUp() override {
-    Temporary::SetUp();
-    path_ = directory_ / "metrics.jsonl";
-  }
   std::string error_of_reading() const {
-    try {
-      read_metrics(path_);
-    } catch (const Error& e) {
-      EXPECT_EQ(e.code(), ExitCode::failed);
-      return e.what();
-    }
-    return "no error";
+    const Error error = error_of([&] { read_metrics(path_); });
+    EXPECT_EQ(error.code(), ExitCode::failed);
+    return error.what();
   }
-  std::filesystem::path path_;
+  TemporaryDirectory directory_;
+  std::filesystem::path path_ = directory_ / "metrics.jsonl";
 };
 
 TEST_F(Metrics, LineHasTheKeysInOrderAndLeavesOutWhatIsAbsent) {
@@ -99,13 +93,13 @@ TEST_F(Metrics, DeterministicPartIsFreeOfMachineAndClock) {
 TEST_F(Metrics, EveryLineIsInTheFileAtOnce) {
   MetricsWriter writer(path_);
   writer.write(example(1));
-  EXPECT_EQ(get(path_), metrics_line(example(1)) + "\n");
+  EXPECT_EQ(read_file(path_), metrics_line(example(1)) + "\n");
 }
 
 TEST_F(Metrics, ANewRunReplacesTheFile) {
   put(path_, "old\n");
   MetricsWriter writer(path_);
-  EXPECT_EQ(get(path_), "");
+  EXPECT_EQ(read_file(path_), "");
 }
 
 TEST_F(Metrics, ResumeRemovesLaterAndTornLines) {
@@ -117,22 +111,22 @@ TEST_F(Metrics, ResumeRemovesLaterAndTornLines) {
   put(path_, killed + torn);
   MetricsWriter writer(path_, 3);
   for (int64_t step = 4; step <= 6; ++step) writer.write(example(step));
-  EXPECT_EQ(get(path_), uninterrupted);
+  EXPECT_EQ(read_file(path_), uninterrupted);
 }
 
 TEST_F(Metrics, ResumeKeepsAWholeLineWithoutLineBreakAndNeedsNoFile) {
   put(path_, metrics_line(example(1)));
   MetricsWriter(path_, 5).write(example(6));
-  EXPECT_EQ(get(path_), metrics_line(example(1)) + "\n" + metrics_line(example(6)) + "\n");
+  EXPECT_EQ(read_file(path_), metrics_line(example(1)) + "\n" + metrics_line(example(6)) + "\n");
   MetricsWriter(directory_ / "new.jsonl", 5).write(example(6));
-  EXPECT_EQ(get(directory_ / "new.jsonl"), metrics_line(example(6)) + "\n");
+  EXPECT_EQ(read_file(directory_ / "new.jsonl"), metrics_line(example(6)) + "\n");
 }
 
 TEST_F(Metrics, ResumeRefusesABrokenLineAndLeavesTheFile) {
   const std::string content = metrics_line(example(1)) + "\nbroken\n" + metrics_line(example(2)) + "\n";
   put(path_, content);
   EXPECT_THROW(MetricsWriter(path_, 5), Error);
-  EXPECT_EQ(get(path_), content);
+  EXPECT_EQ(read_file(path_), content);
 }
 
 TEST_F(Metrics, WriterNamesAFileThatCannotBeWritten) {
@@ -189,4 +183,4 @@ TEST_F(Metrics, GroupNamesBecomeUnique) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

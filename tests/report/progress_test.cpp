@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 Progress example() {
@@ -104,4 +104,4 @@ TEST(StepRateTest, FollowsTheRate) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

@@ -5,9 +5,10 @@
 #include <gmock/gmock.h>
 
 #include "base/error.h"
-#include "report/temporary.h"
+#include "base/file.h"
+#include "temporary.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 std::string ascending_bytes() {
@@ -29,7 +30,10 @@ TEST(Crc32c, MaskRotatesAndAdds) {
   EXPECT_EQ(masked_crc32c("123456789"), 0xC78AB0E5u);  // what TensorBoard computes
 }
 
-class Events : public Temporary {};
+class Events : public testing::Test {
+ protected:
+  TemporaryDirectory directory_;
+};
 
 TEST_F(Events, BytesAreTheGoldenOnes) {
   EventWriter writer(directory_ / "tensorboard", 1.7e9 + 0.5);
@@ -44,14 +48,14 @@ TEST_F(Events, BytesAreTheGoldenOnes) {
     writer.write(step, 1.7e9 + static_cast<double>(step), tensorboard_scalars(metrics));
   }
   EXPECT_EQ(writer.path().filename(), "events.out.tfevents.1700000000.polartrain.0");
-  const std::string golden = get(std::string(POLAR_GOLDEN_DIR) + "/report/events.out.tfevents.golden");
+  const std::string golden = read_file(std::string(POLAR_GOLDEN_DIR) + "/report/events.out.tfevents.golden");
   ASSERT_FALSE(golden.empty());
-  EXPECT_TRUE(get(writer.path()) == golden) << "the event file differs from the golden one";
+  EXPECT_TRUE(read_file(writer.path()) == golden) << "the event file differs from the golden one";
 }
 
 TEST_F(Events, ASecondWriterTakesAnotherName) {
-  EventWriter first(directory_, 5.0);
-  EventWriter second(directory_, 5.9, 100);
+  EventWriter first(directory_.path(), 5.0);
+  EventWriter second(directory_.path(), 5.9, 100);
   EXPECT_NE(first.path(), second.path());
   EXPECT_LT(first.path().filename().string(), second.path().filename().string());
 }
@@ -73,4 +77,4 @@ TEST(TensorboardScalars, LeavesOutWhatIsAbsent) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test
