@@ -6,14 +6,13 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "support.h"
+#include "data/support.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-using test::error_of;
 using testing::HasSubstr;
 
 fs::path golden(const std::string& name) {
@@ -52,14 +51,13 @@ TEST(Bpe, SpelledOutSpecialTokensAreText) {
 }
 
 TEST(Bpe, TheConfigBesideItNamesBosAndEos) {
-  const test::Folder folder;
+  const TemporaryDirectory folder;
   json root = json::parse(read_file(golden("qwen.json")));
   root["added_tokens"] = {{{"id", 0}, {"content", "<begin>"}, {"special", true}},
                           {{"id", 601}, {"content", "<end>"}, {"special", true}},
                           {{"id", 602}, {"content", "<tool>"}, {"special", false}}};
-  test::write_text(folder / "tokenizer.json", root.dump());
-  test::write_text(folder / "tokenizer_config.json",
-                   R"({"bos_token": "<begin>", "eos_token": {"content": "<end>"}})");
+  put(folder / "tokenizer.json", root.dump());
+  put(folder / "tokenizer_config.json", R"({"bos_token": "<begin>", "eos_token": {"content": "<end>"}})");
   const auto tokenizer = load_tokenizer((folder / "tokenizer.json").string());
   EXPECT_EQ(tokenizer->bos_id(), 0);
   EXPECT_EQ(tokenizer->eos_id(), 601);
@@ -68,11 +66,11 @@ TEST(Bpe, TheConfigBesideItNamesBosAndEos) {
 }
 
 TEST(Bpe, WhatIsNotSupportedIsNamed) {
-  const test::Folder folder;
+  const TemporaryDirectory folder;
   const auto message = [&](const std::function<void(json&)>& change) {
     json root = json::parse(read_file(golden("qwen.json")));
     change(root);
-    test::write_text(folder / "tokenizer.json", root.dump());
+    put(folder / "tokenizer.json", root.dump());
     const Error error = error_of([&] { load_tokenizer((folder / "tokenizer.json").string()); });
     EXPECT_EQ(error.code(), ExitCode::bad_usage);
     EXPECT_THAT(error.what(), HasSubstr("tokenizer.json"));
@@ -98,4 +96,4 @@ TEST(Bpe, WhatIsNotSupportedIsNamed) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

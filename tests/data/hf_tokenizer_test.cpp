@@ -83,9 +83,9 @@ class JsonBpe {
 };
 
 // Trains with the settings of `polartrain tokenizer train` and further ones of the test's own.
-fs::path train(const Folder& folder, const std::string& settings) {
+fs::path train(const TemporaryDirectory& folder, const std::string& settings) {
   const fs::path prefix = folder / "tokenizer";
-  std::ofstream(folder / "text.txt") << read_file(fs::path(POLAR_SOURCE_DIR) / "LICENSE");
+  put(folder / "text.txt", read_file(fs::path(POLAR_SOURCE_DIR) / "LICENSE"));
   const auto status = sentencepiece::SentencePieceTrainer::Train(
       "--input=" + (folder / "text.txt").string() + " --model_prefix=" + prefix.string() +
       " --vocab_size=700 --byte_fallback=true --minloglevel=2 " + settings);
@@ -98,7 +98,7 @@ constexpr const char* kOurs =
     "--add_dummy_prefix=false";
 
 TEST(HfTokenizer, GivesTheIdsOfSentencePiece) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   const fs::path model = train(folder, kOurs);
   const auto reference = load_tokenizer(model.string());
   const HfTokenizer hf = to_hf_tokenizer(model);
@@ -126,7 +126,7 @@ TEST(HfTokenizer, GivesTheIdsOfOurTraining) {
 }
 
 TEST(HfTokenizer, UserDefinedSymbolsCutTheText) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   const fs::path model = train(folder, std::string(kOurs) + " --user_defined_symbols=ing,<tab>");
   const auto reference = load_tokenizer(model.string());
   const JsonBpe bpe(json::parse(to_hf_tokenizer(model).files.at("tokenizer.json")));
@@ -135,7 +135,7 @@ TEST(HfTokenizer, UserDefinedSymbolsCutTheText) {
 }
 
 TEST(HfTokenizer, TokenizerConfigNamesTheControlTokens) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   const json config = json::parse(to_hf_tokenizer(train(folder, kOurs)).files.at("tokenizer_config.json"));
   EXPECT_EQ(config["bos_token"], "<s>");
   EXPECT_EQ(config["eos_token"], "</s>");
@@ -144,7 +144,7 @@ TEST(HfTokenizer, TokenizerConfigNamesTheControlTokens) {
 }
 
 TEST(HfTokenizer, WhatItCannotExpressIsAnObstacle) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   const auto obstacle = [&](const char* settings) {
     const HfTokenizer hf = to_hf_tokenizer(train(folder, settings));
     EXPECT_TRUE(hf.files.empty());
@@ -158,11 +158,10 @@ TEST(HfTokenizer, WhatItCannotExpressIsAnObstacle) {
 }
 
 TEST(SentencePieceModelFile, DamagedFilesAreRefused) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   const std::string good = read_file(train(folder, kOurs));
   const auto read = [&](const std::string& content) {
-    std::ofstream(folder / "x.model", std::ios::binary | std::ios::trunc) << content;
-    return read_sentencepiece_model(folder / "x.model");
+    return read_sentencepiece_model(put(folder / "x.model", content));
   };
   EXPECT_EQ(read(good).pieces.size(), 700u);
   for (const std::string& bad : {std::string(), std::string("hello"), std::string(100, '\xFF')})

@@ -9,14 +9,12 @@
 #include <numeric>
 #include <set>
 
-#include "batch_buffers.h"
-#include "support.h"
+#include "data/batch_buffers.h"
+#include "data/support.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
-using test::BatchBuffers;
-using test::error_of;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -26,10 +24,10 @@ constexpr int64_t kLength = 8;
 class LoaderTest : public testing::Test {
  protected:
   LoaderTest() {
-    test::write_counting_shard(folder_ / "a-0.bin", 401, 5000, 13, 2005);
-    test::write_counting_shard(folder_ / "a-1.bin", 85, 5000, 13, 425);
-    test::write_counting_shard(folder_ / "b-0.bin", 200, 5000, 50, 800);
-    test::write_counting_shard(folder_ / "c-0.bin", 4000, 5000, 7, 4000);
+    write_counting_shard(folder_ / "a-0.bin", 401, 5000, 13, 2005);
+    write_counting_shard(folder_ / "a-1.bin", 85, 5000, 13, 425);
+    write_counting_shard(folder_ / "b-0.bin", 200, 5000, 50, 800);
+    write_counting_shard(folder_ / "c-0.bin", 4000, 5000, 7, 4000);
   }
   LoaderOptions options(std::vector<std::pair<const char*, double>> sources) const {
     LoaderOptions result{
@@ -38,7 +36,7 @@ class LoaderTest : public testing::Test {
       result.sources.push_back({(folder_ / fmt::format("{}-*.bin", name)).string(), weight});
     return result;
   }
-  test::Folder folder_;
+  TemporaryDirectory folder_;
 };
 
 TEST_F(LoaderTest, TargetsAreTheNextTokens) {
@@ -226,7 +224,7 @@ TEST_F(LoaderTest, LlmCFilesAreReadAndTheirDocumentsKeptApart) {
                                      7,     8, 9, 10, 11,    12, 13, 50256, 14};
   std::string bytes(reinterpret_cast<const char*>(header.data()), sizeof(header));
   bytes.append(reinterpret_cast<const char*>(tokens.data()), sizeof(tokens));
-  test::write_text(folder_ / "gpt2.bin", bytes);
+  put(folder_ / "gpt2.bin", bytes);
   LoaderOptions llmc{.sources = {{(folder_ / "gpt2.bin").string(), 1.0}},
                      .sequence_length = kLength,
                      .packing = Packing::documents,
@@ -256,7 +254,7 @@ TEST_F(LoaderTest, BadOptionsAreNamed) {
     return std::string(error.what());
   };
   using O = LoaderOptions;
-  test::write_counting_shard(folder_ / "hash.bin", 100, 300, 10, 0, std::string(32, 'b'));
+  write_counting_shard(folder_ / "hash.bin", 100, 300, 10, 0, std::string(32, 'b'));
   EXPECT_THAT(message([](O& o) { o.sources.clear(); }), HasSubstr("no data"));
   EXPECT_THAT(message([](O& o) { o.sources[0].path = "/nowhere/*.bin"; }), HasSubstr("/nowhere/*.bin"));
   EXPECT_THAT(message([](O& o) { o.sources[1].weight = 0; }), HasSubstr("weight 0"));
@@ -285,4 +283,4 @@ TEST(Batch, BytesAreThoseOfItsArrays) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

@@ -5,19 +5,17 @@
 #include <chrono>
 #include <thread>
 
-#include "batch_buffers.h"
-#include "support.h"
+#include "data/batch_buffers.h"
+#include "data/support.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
-using test::BatchBuffers;
-using test::error_of;
 using testing::HasSubstr;
 
 class PrefetcherTest : public testing::Test {
  protected:
-  PrefetcherTest() { test::write_counting_shard(folder_ / "a.bin", 2000, 5000, 100); }
+  PrefetcherTest() { write_counting_shard(folder_ / "a.bin", 2000, 5000, 100); }
   LoaderOptions options() const {
     return {.sources = {{(folder_ / "a.bin").string(), 1.0}},
             .sequence_length = 16,
@@ -31,7 +29,7 @@ class PrefetcherTest : public testing::Test {
     for (BatchBuffers& buffer : buffers_) views.push_back(buffer.view());
     return views;
   }
-  test::Folder folder_;
+  TemporaryDirectory folder_;
   std::vector<BatchBuffers> buffers_;
 };
 
@@ -106,4 +104,4 @@ TEST_F(PrefetcherTest, NeedsTwoBuffers) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

@@ -7,17 +7,14 @@
 #include <nlohmann/json.hpp>
 
 #include "data/shard.h"
+#include "data/support.h"
 #include "data/text_reader.h"
 #include "data/tokenizer.h"
-#include "support.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 namespace fs = std::filesystem;
-using test::error_of;
-using test::Folder;
-using test::write_text;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -58,7 +55,7 @@ std::map<std::string, std::string> files_of(const fs::path& folder) {
 void write_zstd(const fs::path& path, const std::string& text) {
   std::string compressed(ZSTD_compressBound(text.size()), '\0');
   compressed.resize(ZSTD_compress(compressed.data(), compressed.size(), text.data(), text.size(), 3));
-  write_text(path, compressed);
+  put(path, compressed);
 }
 
 std::string json_line(const std::string& text, const std::string& field = "text") {
@@ -66,10 +63,10 @@ std::string json_line(const std::string& text, const std::string& field = "text"
 }
 
 TEST(Prepare, ATextFileComesBackFromItsShards) {
-  const Folder folder;
-  const std::string text = test::austen(300'000);
-  write_text(folder / "novel.txt", text);
-  for (const std::string& tokenizer : {std::string("bytes"), test::small_model()}) {
+  const TemporaryDirectory folder;
+  const std::string text = austen(300'000);
+  put(folder / "novel.txt", text);
+  for (const std::string& tokenizer : {std::string("bytes"), small_model()}) {
     PrepareOptions options = bytes_options(folder / "novel.txt", folder / "out", 0.1);
     options.tokenizer = tokenizer;
     options.overwrite = true;
@@ -90,11 +87,11 @@ TEST(Prepare, ATextFileComesBackFromItsShards) {
 }
 
 TEST(Prepare, TheNumberOfThreadsChangesNothing) {
-  const Folder folder;
-  write_text(folder / "in/novel.txt", test::austen(600'000));
+  const TemporaryDirectory folder;
+  put(folder / "in/novel.txt", austen(600'000));
   std::string lines;
-  for (size_t i = 0; i < 300; ++i) lines += json_line(test::austen(5000).substr(i, 1 + i * 7));
-  write_text(folder / "in/more.jsonl", lines);
+  for (size_t i = 0; i < 300; ++i) lines += json_line(austen(5000).substr(i, 1 + i * 7));
+  put(folder / "in/more.jsonl", lines);
   PrepareOptions options = bytes_options(folder / "in", folder / "one", 0.1);
   options.shard_tokens = 100'000;
   options.threads = 1;
@@ -108,8 +105,8 @@ TEST(Prepare, TheNumberOfThreadsChangesNothing) {
 }
 
 TEST(Prepare, SeparatorsMakeDocuments) {
-  const Folder folder;
-  write_text(folder / "in.txt", "\xEF\xBB\xBFone\n---\ntwo\nlines\n---\n---\nthree\n--- not\n---\r\nfour");
+  const TemporaryDirectory folder;
+  put(folder / "in.txt", "\xEF\xBB\xBFone\n---\ntwo\nlines\n---\n---\nthree\n--- not\n---\r\nfour");
   PrepareOptions options = bytes_options(folder / "in.txt", folder / "out");
   options.text.document_separator = "---";
   prepare_data(options);
@@ -119,10 +116,10 @@ TEST(Prepare, SeparatorsMakeDocuments) {
 }
 
 TEST(Prepare, WithSeparatorsWholeDocumentsAreHeldOut) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   std::string text;
   for (int i = 0; i < 100; ++i) text += fmt::format("document {:02}\n\nmore\n---\n", i);
-  write_text(folder / "in.txt", text);
+  put(folder / "in.txt", text);
   PrepareOptions options = bytes_options(folder / "in.txt", folder / "out", 0.2);
   options.text.document_separator = "---";
   const PrepareResult result = prepare_data(options);
@@ -132,13 +129,13 @@ TEST(Prepare, WithSeparatorsWholeDocumentsAreHeldOut) {
 }
 
 TEST(Prepare, JsonLinesPlainAndCompressedAreTheSame) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   std::string lines;
   for (size_t i = 0; i < 500; ++i)
-    lines += json_line(fmt::format("Dokument {} — \"日本\"\n\\ {}", i, test::austen(i)));
+    lines += json_line(fmt::format("Dokument {} — \"日本\"\n\\ {}", i, austen(i)));
   lines += "\n  \r\n";                                   // blank lines are nothing
   lines += R"({"text": "escaped \u00e9\ud83d\ude42"})";  // no newline at the end
-  write_text(folder / "a/x.jsonl", lines);
+  put(folder / "a/x.jsonl", lines);
   write_zstd(folder / "b/x.jsonl.zst", lines);
   prepare_data(bytes_options(folder / "a", folder / "plain", 0.2));
   prepare_data(bytes_options(folder / "b", folder / "packed", 0.2));
@@ -152,11 +149,11 @@ TEST(Prepare, JsonLinesPlainAndCompressedAreTheSame) {
 }
 
 TEST(Prepare, CopiesOfADocumentFallOnTheSameSide) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   std::string lines;
   for (int copy = 0; copy < 3; ++copy)
     for (int i = 0; i < 100; ++i) lines += json_line(fmt::format("document {}", i));
-  write_text(folder / "x.jsonl", lines);
+  put(folder / "x.jsonl", lines);
   prepare_data(bytes_options(folder / "x.jsonl", folder / "out", 0.3));
   std::map<std::string, int> copies;
   for (const std::string& text : documents_of(folder / "out/val-00000.bin")) ++copies[text];
@@ -164,10 +161,10 @@ TEST(Prepare, CopiesOfADocumentFallOnTheSameSide) {
 }
 
 TEST(Prepare, ShardsEndWithDocuments) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   std::string lines;
   for (int i = 0; i < 100; ++i) lines += json_line(std::string(99, 'x'));  // 100 tokens with eos
-  write_text(folder / "x.jsonl", lines);
+  put(folder / "x.jsonl", lines);
   PrepareOptions options = bytes_options(folder / "x.jsonl", folder / "out");
   options.shard_tokens = 2950;
   const PrepareResult result = prepare_data(options);
@@ -177,8 +174,8 @@ TEST(Prepare, ShardsEndWithDocuments) {
 }
 
 TEST(Prepare, TheManifestSaysWhatIsThere) {
-  const Folder folder;
-  write_text(folder / "novel.txt", test::austen(50'000));
+  const TemporaryDirectory folder;
+  put(folder / "novel.txt", austen(50'000));
   prepare_data(bytes_options(folder / "novel.txt", folder / "out", 0.1));
   const auto manifest = nlohmann::json::parse(read_file(folder / "out/manifest.json"));
   EXPECT_EQ(manifest["tokenizer_hash"], load_tokenizer("bytes")->hash());
@@ -195,9 +192,9 @@ TEST(Prepare, TheManifestSaysWhatIsThere) {
 }
 
 TEST(Prepare, FoldersAreReadSortedAndRecursively) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   for (const char* name : {"b.txt", "a/z.txt", "a/b/c.txt", "c.txt", "ignored.md"})
-    write_text(folder / "in" / name, std::string("I am ") + name);
+    put(folder / "in" / name, std::string("I am ") + name);
   prepare_data(bytes_options(folder / "in", folder / "out"));
   EXPECT_THAT(documents_of(folder / "out/train-00000.bin"),
               ElementsAre("I am a/b/c.txt", "I am a/z.txt", "I am b.txt", "I am c.txt"));
@@ -205,8 +202,8 @@ TEST(Prepare, FoldersAreReadSortedAndRecursively) {
 
 // Every single operation on the disk fails once: there is no output, or the earlier one, and a rerun works.
 TEST(Prepare, AnInterruptionLeavesNoHalfOutput) {
-  const Folder folder;
-  write_text(folder / "novel.txt", test::austen(40'000));
+  const TemporaryDirectory folder;
+  put(folder / "novel.txt", austen(40'000));
   PrepareOptions options = bytes_options(folder / "novel.txt", folder / "expected", 0.1);
   prepare_data(options);
   const auto expected = files_of(folder / "expected");
@@ -243,19 +240,19 @@ TEST(Prepare, AnInterruptionLeavesNoHalfOutput) {
 }
 
 TEST(Prepare, WhatAKilledRunLeftIsReplaced) {
-  const Folder folder;
-  write_text(folder / "novel.txt", test::austen(10'000));
-  write_text(folder / "out.partial/train-00007.bin", "half a shard");
+  const TemporaryDirectory folder;
+  put(folder / "novel.txt", austen(10'000));
+  put(folder / "out.partial/train-00007.bin", "half a shard");
   prepare_data(bytes_options(folder / "novel.txt", folder / "out"));
   EXPECT_EQ(files_of(folder / "out").size(), 2u);
   EXPECT_FALSE(fs::exists(folder / "out.partial"));
 }
 
 TEST(Prepare, ExistingOutputsAreNotTouched) {
-  const Folder folder;
-  write_text(folder / "novel.txt", test::austen(10'000));
+  const TemporaryDirectory folder;
+  put(folder / "novel.txt", austen(10'000));
   PrepareOptions options = bytes_options(folder / "novel.txt", folder / "out");
-  write_text(folder / "out/letter.txt", "mine");
+  put(folder / "out/letter.txt", "mine");
   options.overwrite = true;
   EXPECT_THAT(error_of([&] { prepare_data(options); }).what(), HasSubstr("other files"));
   EXPECT_EQ(read_file(folder / "out/letter.txt"), "mine");
@@ -271,7 +268,7 @@ struct BadLine {
 };
 
 TEST(Prepare, BadJsonLinesAreNamedOrSkipped) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   const std::vector<BadLine> bad = {
       {"{\"text\": \"cut off", "not valid JSON"},
       {"{\"text\": \"lone surrogate \\ud800\"}", "not valid JSON"},
@@ -281,7 +278,7 @@ TEST(Prepare, BadJsonLinesAreNamedOrSkipped) {
       {"{\"text\": 7}", "not a string"},
   };
   for (const BadLine& fault : bad) {
-    write_text(folder / "x.jsonl", json_line("good") + "\n" + fault.line + "\n" + json_line("also good"));
+    put(folder / "x.jsonl", json_line("good") + "\n" + fault.line + "\n" + json_line("also good"));
     PrepareOptions options = bytes_options(folder / "x.jsonl", folder / "out");
     options.overwrite = true;
     const Error error = error_of([&] { prepare_data(options); });
@@ -295,16 +292,16 @@ TEST(Prepare, BadJsonLinesAreNamedOrSkipped) {
 }
 
 TEST(Prepare, BadInputsAreNamed) {
-  const Folder folder;
-  const std::string lines = json_line(test::austen(200'000)) + json_line("x");
-  write_text(folder / "latin1.txt", "caf\xE9 au lait");
-  write_text(folder / "table.parquet", "PAR1");
-  write_text(folder / "blank.txt", "");
+  const TemporaryDirectory folder;
+  const std::string lines = json_line(austen(200'000)) + json_line("x");
+  put(folder / "latin1.txt", "caf\xE9 au lait");
+  put(folder / "table.parquet", "PAR1");
+  put(folder / "blank.txt", "");
   fs::create_directories(folder / "nothing");
   write_zstd(folder / "whole.jsonl.zst", lines);
   const std::string compressed = read_file(folder / "whole.jsonl.zst");
-  write_text(folder / "cut.jsonl.zst", compressed.substr(0, compressed.size() / 2));
-  write_text(folder / "noise.jsonl.zst", "this was never compressed");
+  put(folder / "cut.jsonl.zst", compressed.substr(0, compressed.size() / 2));
+  put(folder / "noise.jsonl.zst", "this was never compressed");
   const auto message = [&](const char* name, double fraction = 0) {
     PrepareOptions options = bytes_options(folder / name, folder / "out", fraction);
     const Error error = error_of([&] { prepare_data(options); });
@@ -323,4 +320,4 @@ TEST(Prepare, BadInputsAreNamed) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

@@ -7,18 +7,17 @@
 #include <functional>
 
 #include "data/shard_writer.h"
-#include "support.h"
+#include "data/support.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 namespace fs = std::filesystem;
 using shard_format::Header;
-using test::error_of;
 using testing::HasSubstr;
 
 TEST(Shard, WhatIsWrittenIsRead) {
-  const test::Folder folder;
+  const TemporaryDirectory folder;
   for (const uint64_t vocab : {300, 65536, 65537, 151936}) {
     const fs::path path = folder / "shard.bin";
     const std::string hash = checksum(std::as_bytes(std::span("tokenizer", 9)));
@@ -52,7 +51,7 @@ TEST(Shard, WhatIsWrittenIsRead) {
 }
 
 TEST(Shard, AnEmptyShardIsValid) {
-  const test::Folder folder;
+  const TemporaryDirectory folder;
   ShardWriter(folder / "empty.bin", 300, "").close();
   const Shard shard(folder / "empty.bin");
   EXPECT_EQ(shard.info().tokens, 0u);
@@ -60,7 +59,7 @@ TEST(Shard, AnEmptyShardIsValid) {
 }
 
 TEST(ShardWriter, RefusesIdsOutsideTheVocabularyAndLeavesNoFile) {
-  const test::Folder folder;
+  const TemporaryDirectory folder;
   for (const int32_t id : {-1, 300}) {
     EXPECT_THAT(error_of([&] {
                   ShardWriter writer(folder / "shard.bin", 300, "");
@@ -80,7 +79,7 @@ struct Damage {
 };
 
 template <class T>
-void put(std::string& bytes, size_t offset, T value) {
+void set_field(std::string& bytes, size_t offset, T value) {
   std::memcpy(bytes.data() + offset, &value, sizeof(value));
 }
 
@@ -91,48 +90,49 @@ const std::vector<Damage> kDamages = {
     {"short", [](std::string& b) { b.resize(5); }, "begin neither"},
     {"magic", [](std::string& b) { b[0] = 'X'; }, "begin neither"},
     {"header_cut", [](std::string& b) { b.resize(127); }, "less than its header"},
-    {"version", [](std::string& b) { put(b, 8, uint32_t{2}); }, "format version 2"},
-    {"width", [](std::string& b) { put(b, 12, uint32_t{3}); }, "3 bytes a token"},
-    {"width_zero", [](std::string& b) { put(b, 12, uint32_t{0}); }, "0 bytes a token"},
-    {"vocabulary_zero", [](std::string& b) { put(b, 16, uint64_t{0}); }, "vocabulary of 0"},
-    {"vocabulary_wide", [](std::string& b) { put(b, 16, uint64_t{70000}); }, "vocabulary of 70000"},
+    {"version", [](std::string& b) { set_field(b, 8, uint32_t{2}); }, "format version 2"},
+    {"width", [](std::string& b) { set_field(b, 12, uint32_t{3}); }, "3 bytes a token"},
+    {"width_zero", [](std::string& b) { set_field(b, 12, uint32_t{0}); }, "0 bytes a token"},
+    {"vocabulary_zero", [](std::string& b) { set_field(b, 16, uint64_t{0}); }, "vocabulary of 0"},
+    {"vocabulary_wide", [](std::string& b) { set_field(b, 16, uint64_t{70000}); }, "vocabulary of 70000"},
     {"vocabulary_huge",
      [](std::string& b) {
-       put(b, 12, uint32_t{4});
-       put(b, 16, ~uint64_t{0});
+       set_field(b, 12, uint32_t{4});
+       set_field(b, 16, ~uint64_t{0});
      },
      "vocabulary of"},
-    {"tokens_more", [](std::string& b) { put(b, 24, uint64_t{1000}); }, "promises 1000 tokens"},
-    {"tokens_overflow", [](std::string& b) { put(b, 24, uint64_t{1} << 63); }, "promises"},
-    {"tokens_wrap", [](std::string& b) { put(b, 24, (uint64_t{1} << 63) + 100); }, "promises"},
-    {"tokens_less", [](std::string& b) { put(b, 24, uint64_t{60}); }, "bytes long, its header says"},
-    {"documents_overflow", [](std::string& b) { put(b, 32, ~uint64_t{0} / 8 + 2); }, "no room for its index"},
-    {"documents_more", [](std::string& b) { put(b, 32, uint64_t{11}); }, "no room for its index"},
-    {"documents_less", [](std::string& b) { put(b, 32, uint64_t{9}); }, "bytes long, its header says"},
+    {"tokens_more", [](std::string& b) { set_field(b, 24, uint64_t{1000}); }, "promises 1000 tokens"},
+    {"tokens_overflow", [](std::string& b) { set_field(b, 24, uint64_t{1} << 63); }, "promises"},
+    {"tokens_wrap", [](std::string& b) { set_field(b, 24, (uint64_t{1} << 63) + 100); }, "promises"},
+    {"tokens_less", [](std::string& b) { set_field(b, 24, uint64_t{60}); }, "bytes long, its header says"},
+    {"documents_overflow", [](std::string& b) { set_field(b, 32, ~uint64_t{0} / 8 + 2); },
+     "no room for its index"},
+    {"documents_more", [](std::string& b) { set_field(b, 32, uint64_t{11}); }, "no room for its index"},
+    {"documents_less", [](std::string& b) { set_field(b, 32, uint64_t{9}); }, "bytes long, its header says"},
     {"truncated", [](std::string& b) { b.pop_back(); }, "no room for its index"},
     {"longer", [](std::string& b) { b += '\0'; }, "bytes long, its header says"},
     {"hash_text", [](std::string& b) { b[48] = 'z'; }, "not hexadecimal"},
-    {"index_first", [](std::string& b) { put(b, kIndex, uint64_t{1}); }, "document 0"},
-    {"index_unsorted", [](std::string& b) { put(b, kIndex + 24, uint64_t{5}); }, "document 3"},
-    {"index_repeated", [](std::string& b) { put(b, kIndex + 16, uint64_t{10}); }, "document 2"},
-    {"index_range", [](std::string& b) { put(b, kIndex + 72, uint64_t{100}); }, "document 9"},
-    {"index_huge", [](std::string& b) { put(b, kIndex + 72, ~uint64_t{0}); }, "document 9"},
+    {"index_first", [](std::string& b) { set_field(b, kIndex, uint64_t{1}); }, "document 0"},
+    {"index_unsorted", [](std::string& b) { set_field(b, kIndex + 24, uint64_t{5}); }, "document 3"},
+    {"index_repeated", [](std::string& b) { set_field(b, kIndex + 16, uint64_t{10}); }, "document 2"},
+    {"index_range", [](std::string& b) { set_field(b, kIndex + 72, uint64_t{100}); }, "document 9"},
+    {"index_huge", [](std::string& b) { set_field(b, kIndex + 72, ~uint64_t{0}); }, "document 9"},
     {"token_flipped", [](std::string& b) { b[150] ^= 1; }, "checksum", true},
-    {"text_bytes_changed", [](std::string& b) { put(b, 40, uint64_t{12345}); }, "checksum", true},
+    {"text_bytes_changed", [](std::string& b) { set_field(b, 40, uint64_t{12345}); }, "checksum", true},
     {"checksum_changed", [](std::string& b) { b[80] = b[80] == '0' ? '1' : '0'; }, "checksum", true},
-    {"vocabulary_changed", [](std::string& b) { put(b, 16, uint64_t{5}); }, "checksum", true},
+    {"vocabulary_changed", [](std::string& b) { set_field(b, 16, uint64_t{5}); }, "checksum", true},
 };
 
 class HostileShard : public testing::TestWithParam<Damage> {};
 
 TEST_P(HostileShard, IsRefusedByName) {
-  const test::Folder folder;
+  const TemporaryDirectory folder;
   const fs::path path = folder / "shard.bin";
-  test::write_counting_shard(path, 100, 300, 10, 400, std::string(32, 'a'));
+  write_counting_shard(path, 100, 300, 10, 400, std::string(32, 'a'));
   ASSERT_NO_THROW(Shard(path).verify());
   std::string bytes = read_file(path);
   GetParam().change(bytes);
-  test::write_text(path, bytes);
+  put(path, bytes);
   if (GetParam().only_verify_sees_it) {
     EXPECT_NO_THROW(Shard{path});
   }
@@ -147,19 +147,19 @@ INSTANTIATE_TEST_SUITE_P(Cases, HostileShard, testing::ValuesIn(kDamages),
 
 // A checksum can be forged; the ids are looked at all the same.
 TEST(Shard, VerifyChecksEveryId) {
-  const test::Folder folder;
+  const TemporaryDirectory folder;
   const fs::path path = folder / "shard.bin";
-  test::write_counting_shard(path, 100, 300, 10);
+  write_counting_shard(path, 100, 300, 10);
   std::string bytes = read_file(path);
-  put(bytes, 128 + 2 * 99, uint16_t{300});
+  set_field(bytes, 128 + 2 * 99, uint16_t{300});
   const std::string hashed = bytes.substr(128) + bytes.substr(0, 80);
   bytes.replace(80, 32, checksum(std::as_bytes(std::span(hashed))));
-  test::write_text(path, bytes);
+  put(path, bytes);
   EXPECT_THAT(error_of([&] { Shard(path).verify(); }).what(), HasSubstr("token 99 has the id 300"));
 }
 
 TEST(Shard, OffsetsHave64Bits) {
-  const test::Folder folder;
+  const TemporaryDirectory folder;
   const fs::path path = folder / "large.bin";
   const uint64_t tokens = (uint64_t{5} << 30) / 2;  // 5 GiB of 16-bit tokens, a hole in the file
   Header header{};
@@ -189,11 +189,11 @@ void write_llm_c(const fs::path& path, int32_t version, int32_t count, const std
   std::array<int32_t, 256> header = {20240520, version, count};
   std::string bytes(reinterpret_cast<const char*>(header.data()), sizeof(header));
   bytes.append(reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(Token));
-  test::write_text(path, bytes);
+  put(path, bytes);
 }
 
 TEST(LlmC, BothVersionsAreReadAsTheyAre) {
-  const test::Folder folder;
+  const TemporaryDirectory folder;
   std::vector<int32_t> ids(4);
   write_llm_c<uint16_t>(folder / "gpt2.bin", 1, 4, {50256, 15496, 995, 50256});
   const Shard gpt2(folder / "gpt2.bin");
@@ -211,7 +211,7 @@ TEST(LlmC, BothVersionsAreReadAsTheyAre) {
 }
 
 TEST(LlmC, HostileHeadersAreRefused) {
-  const test::Folder folder;
+  const TemporaryDirectory folder;
   const fs::path path = folder / "shard.bin";
   const auto message = [&](int32_t version, int32_t count) {
     write_llm_c<uint16_t>(path, version, count, {1, 2, 3, 4});
@@ -223,9 +223,9 @@ TEST(LlmC, HostileHeadersAreRefused) {
   EXPECT_THAT(message(1, -4), HasSubstr("header of -4 tokens"));
   EXPECT_THAT(message(7, 4), HasSubstr("header of 4 tokens"));
   const int32_t magic = 20240520;
-  test::write_text(path, std::string(reinterpret_cast<const char*>(&magic), 4) + std::string(900, '\0'));
+  put(path, std::string(reinterpret_cast<const char*>(&magic), 4) + std::string(900, '\0'));
   EXPECT_THAT(error_of([&] { Shard shard(path); }).what(), HasSubstr("less than llm.c's header"));
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

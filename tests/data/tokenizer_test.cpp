@@ -4,14 +4,13 @@
 #include <sentencepiece_processor.h>
 
 #include "data/sentencepiece.h"
+#include "data/support.h"
 #include "data/utf8.h"
-#include "support.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 namespace fs = std::filesystem;
-using test::error_of;
 using testing::HasSubstr;
 
 // Two-, three- and four-byte characters, combining marks, runs of spaces and newlines, control characters.
@@ -32,7 +31,7 @@ const std::vector<std::string> kTexts = {
 class RoundTrip : public testing::TestWithParam<const char*> {
  protected:
   std::shared_ptr<const Tokenizer> tokenizer_ =
-      load_tokenizer(GetParam() == std::string("bytes") ? "bytes" : test::small_model(GetParam()));
+      load_tokenizer(GetParam() == std::string("bytes") ? "bytes" : small_model(GetParam()));
 };
 
 TEST_P(RoundTrip, TextComesBackExactly) {
@@ -44,7 +43,7 @@ TEST_P(RoundTrip, TextComesBackExactly) {
     }
     EXPECT_EQ(tokenizer_->decode(ids), text);
   }
-  const std::string novel = test::austen(60'000);
+  const std::string novel = austen(60'000);
   EXPECT_EQ(tokenizer_->decode(tokenizer_->encode(novel)), novel);
 }
 
@@ -67,7 +66,7 @@ TEST_P(RoundTrip, StreamingGivesWholeCharactersAndTheSameText) {
 
 TEST_P(RoundTrip, TextMayBeCutAfterNewlines) {
   ASSERT_TRUE(tokenizer_->splits_at_newlines());
-  const std::string text = test::austen(20'000) + "\n\n  x\n y \n\n";
+  const std::string text = austen(20'000) + "\n\n  x\n y \n\n";
   std::vector<int32_t> pieces;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = text.find('\n', begin) + 1;
@@ -100,7 +99,7 @@ TEST(Bytes, IdsAreTheBytesAndEosFollows) {
 }
 
 TEST(SentencePiece, AgreesWithTheLibrary) {
-  const std::string path = test::small_model();
+  const std::string path = small_model();
   sentencepiece::SentencePieceProcessor library;
   ASSERT_TRUE(library.Load(path).ok());
   const auto tokenizer = load_tokenizer(path);
@@ -115,8 +114,8 @@ TEST(SentencePiece, AgreesWithTheLibrary) {
 }
 
 TEST(SentencePiece, TrainingTwiceGivesTheSameFile) {
-  const test::Folder folder;
-  test::write_text(folder / "text.txt", test::austen(50'000));
+  const TemporaryDirectory folder;
+  put(folder / "text.txt", austen(50'000));
   for (const char* type : {"bpe", "unigram"}) {
     SentencePieceTraining training{.inputs = {folder / "text.txt"},
                                    .text = {},
@@ -131,26 +130,26 @@ TEST(SentencePiece, TrainingTwiceGivesTheSameFile) {
 }
 
 TEST(SentencePiece, TrainingDoesNotLookAtWhatIsHeldOut) {
-  const test::Folder folder;
-  const std::string text = test::austen(50'000);
+  const TemporaryDirectory folder;
+  const std::string text = austen(50'000);
   SentencePieceTraining training{
       .inputs = {folder / "text.txt"}, .text = {}, .output = folder / "a.model", .vocab_size = 400};
-  test::write_text(folder / "text.txt", text);
+  put(folder / "text.txt", text);
   train_sentencepiece(training);
   // Other words in the tail, of the same length so that the border stays.
   std::string changed = text;
   for (size_t i = changed.size() - 2000; i < changed.size(); ++i)
     if (changed[i] >= 'a' && changed[i] <= 'z') changed[i] = 'q';
-  test::write_text(folder / "text.txt", changed);
+  put(folder / "text.txt", changed);
   training.output = folder / "b.model";
   train_sentencepiece(training);
   EXPECT_EQ(checksum_file(folder / "a.model"), checksum_file(folder / "b.model"));
 }
 
 TEST(SentencePiece, BadTrainingIsRefused) {
-  const test::Folder folder;
-  test::write_text(folder / "text.txt", test::austen(20'000));
-  test::write_text(folder / "empty.txt", "\n\n");
+  const TemporaryDirectory folder;
+  put(folder / "text.txt", austen(20'000));
+  put(folder / "empty.txt", "\n\n");
   const auto message = [&](auto change) {
     SentencePieceTraining training{
         .inputs = {folder / "text.txt"}, .text = {}, .output = folder / "a.model", .vocab_size = 400};
@@ -171,10 +170,10 @@ TEST(SentencePiece, BadTrainingIsRefused) {
 }
 
 TEST(LoadTokenizer, BadFilesAreNamed) {
-  const test::Folder folder;
-  test::write_text(folder / "noise.model", "this is not a protocol buffer");
-  test::write_text(folder / "empty.model", "");
-  test::write_text(folder / "cut.model", read_file(test::small_model()).substr(0, 3000));
+  const TemporaryDirectory folder;
+  put(folder / "noise.model", "this is not a protocol buffer");
+  put(folder / "empty.model", "");
+  put(folder / "cut.model", read_file(small_model()).substr(0, 3000));
   for (const char* name : {"noise.model", "empty.model", "cut.model", "absent.model"}) {
     const Error error = error_of([&] { load_tokenizer((folder / name).string()); });
     EXPECT_EQ(error.code(), ExitCode::bad_usage);
@@ -200,4 +199,4 @@ TEST(StreamDecoder, BrokenBytesBecomeReplacements) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test
