@@ -3,22 +3,18 @@
 
 #include <gtest/gtest.h>
 
-namespace polar {
+#include "errors.h"
+
+namespace polar::test {
 namespace {
 
 TEST(Error, CodesAndMessages) {
-  try {
-    fail("cannot read {} of {} bytes", 3, 7);
-  } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "cannot read 3 of 7 bytes");
-    EXPECT_EQ(error.code(), ExitCode::failed);
-  }
-  try {
-    fail_usage("found '{}'", "x");
-  } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "found 'x'");
-    EXPECT_EQ(error.code(), ExitCode::bad_usage);
-  }
+  const Error failed = error_of([] { fail("cannot read {} of {} bytes", 3, 7); });
+  EXPECT_STREQ(failed.what(), "cannot read 3 of 7 bytes");
+  EXPECT_EQ(failed.code(), ExitCode::failed);
+  const Error usage = error_of([] { fail_usage("found '{}'", "x"); });
+  EXPECT_STREQ(usage.what(), "found 'x'");
+  EXPECT_EQ(usage.code(), ExitCode::bad_usage);
   EXPECT_THROW(fail("x"), Error);
   EXPECT_THROW(fail_usage("x"), Error);
   EXPECT_EQ(static_cast<int>(ExitCode::stopped_by_signal), 3);
@@ -26,4 +22,4 @@ TEST(Error, CodesAndMessages) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

@@ -4,16 +4,15 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
-#include <fstream>
 #include <string>
 #include <vector>
 
-#include "base/error.h"
+#include "errors.h"
+#include "temporary.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -21,36 +20,18 @@ using ::testing::HasSubstr;
 // A directory of its own for each test, removed afterwards with any fault that is still set.
 class File : public ::testing::Test {
  protected:
-  File() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "polar-file-XXXXXX").string();
-    directory_ = ::mkdtemp(pattern.data());
-  }
-  ~File() override {
-    set_file_fault({});
-    std::error_code ignored;
-    std::filesystem::remove_all(directory_, ignored);
-  }
+  ~File() override { set_file_fault({}); }
   std::filesystem::path path(const char* name) const { return directory_ / name; }
   std::vector<std::string> names() const {
     std::vector<std::string> out;
-    for (const auto& entry : std::filesystem::directory_iterator(directory_))
+    for (const auto& entry : std::filesystem::directory_iterator(directory_.path()))
       out.push_back(entry.path().filename().string());
     return out;
   }
 
  private:
-  std::filesystem::path directory_;
+  TemporaryDirectory directory_;
 };
-
-template <class Body>
-std::string message_of(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 // More than the writer's buffer, in pieces of odd sizes.
 TEST_F(File, WriterAndMapAgree) {
@@ -165,4 +146,4 @@ TEST_F(File, AtomicWriteUnderEveryFault) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 // The first outputs of SplitMix64 seeded with 0 (the reference implementation of Vigna's splitmix64.c): its
@@ -107,4 +107,4 @@ TEST(Permutation, HugeSizesStayInside) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

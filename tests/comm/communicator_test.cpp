@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 TEST(SingleCommunicator, IsTheIdentity) {
@@ -25,4 +25,4 @@ TEST(SingleCommunicator, IsTheIdentity) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

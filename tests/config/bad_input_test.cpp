@@ -3,7 +3,7 @@
 #include "base/random.h"
 #include "config/config_testing.h"
 
-namespace polar::testing {
+namespace polar::test {
 namespace {
 
 using Parts = std::vector<std::string>;
@@ -311,7 +311,7 @@ TEST_F(ConfigTest, TheUnchangedFileIsValid) {
 
 TEST_F(ConfigTest, MissingFilesAndDirectoriesAreNamed) {
   EXPECT_THAT(error_of(directory_ / "none.yaml"), ::testing::HasSubstr("none.yaml: there is no such"));
-  EXPECT_THAT(error_of(directory_), ::testing::HasSubstr("found a directory, expected a YAML file"));
+  EXPECT_THAT(error_of(directory_.path()), ::testing::HasSubstr("found a directory, expected a YAML file"));
 }
 
 TEST_F(ConfigTest, AnEnormousFileIsRefused) {
@@ -340,4 +340,4 @@ TEST_F(ConfigTest, DamagedTextNeverEscapesAsAnotherError) {
 }
 
 }  // namespace
-}  // namespace polar::testing
+}  // namespace polar::test

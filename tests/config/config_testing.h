@@ -4,17 +4,16 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
-#include "base/error.h"
 #include "config/experiment.h"
+#include "errors.h"
+#include "temporary.h"
 
-namespace polar::testing {
+namespace polar::test {
 
 // Line numbers in the tests count these lines from 1.
 inline const std::string kValid =
@@ -47,21 +46,8 @@ inline std::string valid_with(const std::string& piece, const std::string& repla
 
 class ConfigTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    std::string name = info->name();
-    for (char& c : name)
-      if (c == '/') c = '_';
-    directory_ =
-        std::filesystem::temp_directory_path() / ("polar_config_" + name + "_" + std::to_string(::getpid()));
-    std::filesystem::create_directories(directory_);
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
   std::filesystem::path write(const std::string& name, const std::string& text) const {
-    std::filesystem::create_directories((directory_ / name).parent_path());
-    std::ofstream(directory_ / name, std::ios::binary) << text;
-    return directory_ / name;
+    return put(directory_ / name, text);
   }
   Experiment load(const std::string& text, const std::vector<std::string>& overrides = {}) const {
     return load_experiment(write("c.yaml", text), overrides);
@@ -70,17 +56,12 @@ class ConfigTest : public ::testing::Test {
   // The message of the error that loading ends with; it has to be an Error with exit code 2.
   static std::string error_of(const std::filesystem::path& file,
                               const std::vector<std::string>& overrides = {}) {
-    try {
-      load_experiment(file, overrides);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ExitCode::bad_usage) << error.what();
-      return error.what();
-    }
-    ADD_FAILURE() << "it was accepted";
-    return {};
+    const Error error = test::error_of([&] { load_experiment(file, overrides); });
+    EXPECT_EQ(error.code(), ExitCode::bad_usage) << error.what();
+    return error.what();
   }
 
-  std::filesystem::path directory_;
+  TemporaryDirectory directory_;
 };
 
-}  // namespace polar::testing
+}  // namespace polar::test

@@ -3,7 +3,7 @@
 
 #include "config/config_testing.h"
 
-namespace polar::testing {
+namespace polar::test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -257,4 +257,4 @@ TEST_F(ConfigTest, DifferencesNameKeysAndBothValues) {
 }
 
 }  // namespace
-}  // namespace polar::testing
+}  // namespace polar::test

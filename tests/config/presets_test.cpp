@@ -9,7 +9,7 @@
 #include "config/tree.h"
 #include "config/writer.h"
 
-namespace polar::testing {
+namespace polar::test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -103,4 +103,4 @@ TEST(Reference, ShowsTheDefaults) {
 }
 
 }  // namespace
-}  // namespace polar::testing
+}  // namespace polar::test

@@ -4,7 +4,7 @@
 #include "config/experiment.h"
 #include "model/registry.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 struct Known {
@@ -30,4 +30,4 @@ INSTANTIATE_TEST_SUITE_P(
                     Known{"models/polargrad-540m", 540'865'536}, Known{"demo", 5'770'880}));
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

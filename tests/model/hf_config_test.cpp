@@ -3,9 +3,9 @@
 
 #include <gmock/gmock.h>
 
-#include "base/error.h"
+#include "errors.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 using nlohmann::json;
@@ -128,13 +128,9 @@ class BadHfConfig : public ::testing::TestWithParam<Bad> {};
 TEST_P(BadHfConfig, IsRefusedWithFileAndKey) {
   json object = qwen3();
   object.merge_patch(json::parse(GetParam().patch));
-  try {
-    from_hf_json(object, "dir/config.json");
-    FAIL() << "no error";
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ExitCode::bad_usage);
-    EXPECT_THAT(e.what(), AllOf(HasSubstr("dir/config.json: "), HasSubstr(GetParam().message)));
-  }
+  const Error error = error_of([&] { from_hf_json(object, "dir/config.json"); });
+  EXPECT_EQ(error.code(), ExitCode::bad_usage);
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("dir/config.json: "), HasSubstr(GetParam().message)));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -185,4 +181,4 @@ TEST(HfConfig, WritingNeedsAPositionLimit) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

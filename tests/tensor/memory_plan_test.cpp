@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -82,4 +82,4 @@ TEST(FormatBytes, Units) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

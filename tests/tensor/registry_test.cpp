@@ -6,9 +6,9 @@
 
 #include <vector>
 
-#include "base/error.h"
+#include "errors.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 TEST(ParameterRegistry, JoinedParametersLieTogether) {
@@ -42,12 +42,8 @@ TEST(ParameterRegistry, ViewsAndNames) {
 TEST(ParameterRegistry, ATakenNameIsAnError) {
   ParameterRegistry registry;
   registry.add("model.norm.weight", Role::norm, {4});
-  try {
-    registry.add("model.norm.weight", Role::norm, {4});
-    FAIL() << "a name was registered twice";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("model.norm.weight"));
-  }
+  EXPECT_THAT(message_of([&] { registry.add("model.norm.weight", Role::norm, {4}); }),
+              ::testing::HasSubstr("model.norm.weight"));
   EXPECT_EQ(registry.parameter_count(), 4);
 }
 
@@ -60,4 +56,4 @@ TEST(ParameterRegistry, RolesHaveNames) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 
-namespace polar {
+namespace polar::test {
 namespace {
 
 TEST(Shape, CountTextAndLimits) {
@@ -50,4 +50,4 @@ TEST(Tensor, SlicesAndViewsPointIntoTheSameMemory) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test
