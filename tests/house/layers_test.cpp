@@ -1,14 +1,12 @@
 // The house is what the README and the layers say; and every check can fail, shown on planted wrong trees.
 #include <gmock/gmock.h>
-#include <unistd.h>
 
-#include <array>
-#include <cstdio>
-#include <fstream>
 #include <sstream>
 
 #include "base/file.h"
 #include "house/house.h"
+#include "process.h"
+#include "temporary.h"
 
 namespace polar::house {
 namespace {
@@ -21,15 +19,10 @@ using testing::IsEmpty;
 
 // The files that git knows; nothing where the sources are no git checkout.
 std::vector<std::string> tracked_files() {
-  const std::string command = "git -c safe.directory='*' -C '" POLAR_SOURCE_DIR "' ls-files 2>/dev/null";
+  const test::Finished git = test::run_process(
+      {"/bin/sh", "-c", "git -c safe.directory='*' -C '" POLAR_SOURCE_DIR "' ls-files 2>/dev/null"});
   std::vector<std::string> files;
-  std::FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return files;
-  std::string output;
-  std::array<char, 4096> part{};
-  for (size_t n = 0; (n = std::fread(part.data(), 1, part.size(), pipe)) > 0;) output.append(part.data(), n);
-  pclose(pipe);
-  std::istringstream lines(output);
+  std::istringstream lines(git.output);
   for (std::string line; std::getline(lines, line);) files.push_back(line);
   return files;
 }
@@ -73,9 +66,6 @@ TEST(House, ArrowsForbidWhatTheDesignForbids) {
 class PlantedTree : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "polar-house-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
     put("src/base/file.h", "#include <string>\n");
     put("src/ops/ops.h", "#include \"base/file.h\"\n");
     put("src/backend/cpu/gemm.cpp",
@@ -87,14 +77,11 @@ class PlantedTree : public testing::Test {
     put("kernels/norm.cu", "#include <cuda_runtime.h>\n");
     put("src/CMakeLists.txt", "polar_layer(base spdlog::spdlog)\npolar_layer(ops polar_base)\n");
   }
-  void TearDown() override { fs::remove_all(root_); }
 
-  void put(const std::string& path, const std::string& content) const {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << content;
-  }
+  void put(const std::string& path, const std::string& content) const { test::put(root_ / path, content); }
 
-  fs::path root_;
+  test::TemporaryDirectory directory_;
+  const fs::path& root_ = directory_.path();
 };
 
 TEST_F(PlantedTree, IsRightAsItStands) {

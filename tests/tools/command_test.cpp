@@ -55,8 +55,8 @@ class Command : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     directory_ = new TemporaryDirectory;
-    std::ofstream(path("text.txt"))
-        << read_file(fs::path(POLAR_SOURCE_DIR) / "data/austen/northanger_abbey.txt").substr(0, 30'000);
+    put(path("text.txt"),
+        read_file(fs::path(POLAR_SOURCE_DIR) / "data/austen/northanger_abbey.txt").substr(0, 30'000));
     ASSERT_EQ(polartrain({"data", "prepare", path("text.txt"), "--output", path("tokens"), "--tokenizer",
                           "bytes", "--validation-fraction", "0.1"})
                   .code,
@@ -198,9 +198,9 @@ TEST_F(Command, BadCheckpoints) {
   expect_refused({"eval", truncated}, 1, {"model.safetensors"});
   const std::string foreign = damaged_copy("foreign");
   fs::remove(foreign + "/manifest.json");
-  std::ofstream(foreign + "/config.json") << R"({"model_type": "llama", "vocab_size": 257})";
+  put(foreign + "/config.json", R"({"model_type": "llama", "vocab_size": 257})");
   expect_refused({"eval", foreign}, 2, {"config.json", "llama"});
-  std::ofstream(foreign + "/config.json") << "{";
+  put(foreign + "/config.json", "{");
   expect_refused({"eval", foreign}, 2, {"config.json"});
   expect_refused({"export", path("nowhere"), "--output", path("x")}, 2, {"nowhere"});
   expect_refused({"export", checkpoint(), "--output", path("tokens")}, 2, {"tokens"});
@@ -235,7 +235,7 @@ TEST_F(Command, BadDataAndReports) {
   expect_refused({"data", "prepare", path("text.txt"), "--output", path("d"), "--tokenizer", "bytes",
                   "--validation-fraction", "1.5"},
                  2, {"validation fraction"});
-  std::ofstream(path("bad.jsonl")) << "{\"text\": \"fine\"}\n{\"text\": 3}\n";
+  put(path("bad.jsonl"), "{\"text\": \"fine\"}\n{\"text\": 3}\n");
   expect_refused({"data", "prepare", path("bad.jsonl"), "--output", path("d"), "--tokenizer", "bytes"}, 2,
                  {"bad.jsonl:2"});
   expect_refused({"data", "verify", path("text.txt")}, 1, {"text.txt"});

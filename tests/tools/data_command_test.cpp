@@ -1,57 +1,36 @@
 // `polartrain tokenizer` and `polartrain data` as a user calls them: output, messages, exit codes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
-namespace polar {
+#include "base/file.h"
+#include "process.h"
+#include "temporary.h"
+
+namespace polar::test {
 namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-struct Outcome {
-  int code = -1;
-  std::string output;  // standard output and error
-};
-
 class DataCommand : public testing::Test {
  protected:
-  DataCommand() {
-    std::string name = (fs::temp_directory_path() / "polar-command-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    folder_ = name;
-  }
-  ~DataCommand() override { fs::remove_all(folder_); }
-
   // Runs `polartrain ARGUMENTS` in the test's folder.
-  Outcome run(const std::string& arguments) const {
-    const std::string line = "cd '" + folder_.string() + "' && '" POLAR_BINARY "' " + arguments + " 2>&1";
-    FILE* pipe = ::popen(line.c_str(), "r");
-    if (pipe == nullptr) throw std::runtime_error("popen failed");
-    Outcome outcome;
-    std::array<char, 4096> buffer;
-    for (size_t n = 0; (n = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
-      outcome.output.append(buffer.data(), n);
-    const int status = ::pclose(pipe);
-    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    return outcome;
+  Finished run(const std::string& arguments) const {
+    return run_process(
+        {"/bin/sh", "-c", "cd '" + folder_.path().string() + "' && '" POLAR_BINARY "' " + arguments});
   }
-  void write(const char* name, std::string_view text) const { std::ofstream(folder_ / name) << text; }
   void expect(const std::string& arguments, int code, const char* text) const {
-    const Outcome outcome = run(arguments);
+    const Finished outcome = run(arguments);
     EXPECT_EQ(outcome.code, code) << arguments << "\n" << outcome.output;
     EXPECT_THAT(outcome.output, HasSubstr(text)) << arguments;
   }
 
-  fs::path folder_;
+  TemporaryDirectory folder_;
 };
 
 TEST_F(DataCommand, TheWholeWayFromTextToShards) {
@@ -65,7 +44,7 @@ TEST_F(DataCommand, TheWholeWayFromTextToShards) {
   expect("data prepare " + corpus + " --tokenizer small.model --output shards", 2, "--overwrite");
   expect("data prepare " + corpus + " --tokenizer bytes --output shards --overwrite", 0, "validation");
   expect("data inspect shards/train-00000.bin --tokenizer small.model", 2, "another tokenizer");
-  const auto manifest = nlohmann::json::parse(std::ifstream(folder_ / "shards/manifest.json"));
+  const auto manifest = nlohmann::json::parse(read_file(folder_ / "shards/manifest.json"));
   EXPECT_EQ(manifest["tokenizer"], "bytes");
 }
 
@@ -77,23 +56,23 @@ TEST_F(DataCommand, EncodeAndDecodeAreInverse) {
 }
 
 TEST_F(DataCommand, VerifyNamesEveryDamagedShard) {
-  write("text.txt", "some text\n\nand more of it, held out\n");
+  put(folder_ / "text.txt", "some text\n\nand more of it, held out\n");
   ASSERT_EQ(run("data prepare text.txt --tokenizer bytes --output shards --validation-fraction 0.8").code, 0);
   std::fstream shard(folder_ / "shards/train-00000.bin", std::ios::in | std::ios::out | std::ios::binary);
   shard.seekp(130).put('\x7F');
   shard.close();
-  write("noise.bin", "not a shard at all");
-  const Outcome outcome = run("data verify shards/train-00000.bin noise.bin shards/val-00000.bin absent.bin");
+  put(folder_ / "noise.bin", "not a shard at all");
+  const Finished outcome = run("data verify shards/train-00000.bin noise.bin shards/val-00000.bin");
   EXPECT_EQ(outcome.code, 1);
   EXPECT_THAT(outcome.output, HasSubstr("shards/train-00000.bin is not a usable token shard: its checksum"));
   EXPECT_THAT(outcome.output, HasSubstr("noise.bin is not a usable token shard"));
   EXPECT_THAT(outcome.output, HasSubstr("shards/val-00000.bin: good"));
-  EXPECT_THAT(outcome.output, HasSubstr("absent.bin: No such file"));
+  expect("data verify shards/val-00000.bin absent.bin", 2, "does not exist: absent.bin");
 }
 
 TEST_F(DataCommand, BadUsageIsNamed) {
-  write("text.txt", "some text\n\nand more\n");
-  write("bad.jsonl", "{\"text\": \"good\"}\n{\"text\": \n");
+  put(folder_ / "text.txt", "some text\n\nand more\n");
+  put(folder_ / "bad.jsonl", "{\"text\": \"good\"}\n{\"text\": \n");
   expect("data", 2, "subcommand");
   expect("data prepare", 2, "INPUT");
   expect("data prepare text.txt --tokenizer bytes", 2, "--output");
@@ -117,4 +96,4 @@ TEST_F(DataCommand, EveryHelpHasAnExample) {
 }
 
 }  // namespace
-}  // namespace polar
+}  // namespace polar::test
