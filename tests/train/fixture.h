@@ -24,14 +24,14 @@ class TinyRun : public testing::Test {
   TinyRun() {
     log::set_level(log::Level::warning);
     const std::string text = read_file(std::string(POLAR_SOURCE_DIR) + "/data/austen/northanger_abbey.txt");
-    std::ofstream(path("text.txt"), std::ios::binary) << text.substr(0, 60'000);
+    put(path("text.txt"), text.substr(0, 60'000));
     PrepareOptions options;
     options.inputs = {path("text.txt")};
     options.output = path("tokens");
     options.tokenizer = "bytes";
     options.text.validation_fraction = 0.1;
     prepare_data(options);
-    std::ofstream(path("config.yaml")) << yaml();
+    put(path("config.yaml"), yaml());
   }
 
   std::filesystem::path path(const std::string& name) const { return directory_.path() / name; }

@@ -12,6 +12,24 @@ namespace {
 
 class Guard : public TinyRun {};
 
+// Before its first step.
+struct StartedTrainer {
+  explicit StartedTrainer(const Experiment& e) : experiment(e) {
+    trainer.initialize();
+    trainer.start();
+  }
+  // The flat weights of the model, as they are now.
+  float* weights() { return trainer.plan().model.parameters().as<float>(); }
+  std::vector<float> copy_of_weights() {
+    return {weights(), weights() + trainer.plan().model.registry().flat_count()};
+  }
+
+  const Experiment experiment;
+  const std::unique_ptr<Ops> ops = make_ops({"cpu", 2});
+  const std::unique_ptr<Communicator> comm = make_single_communicator();
+  Trainer trainer{experiment, *ops, *comm};
+};
+
 TEST_F(Guard, ADivergingRunStopsAndKeepsTheLastGoodCheckpoint) {
   // The first step is still finite, its weights are not: from the second on every step is skipped.
   const Experiment e =
@@ -26,22 +44,18 @@ TEST_F(Guard, ADivergingRunStopsAndKeepsTheLastGoodCheckpoint) {
 }
 
 TEST_F(Guard, ASkippedStepChangesNothingAndTheRunGoesOn) {
-  const Experiment e = experiment("a");
-  const auto ops = make_ops({"cpu", 2});
-  const auto comm = make_single_communicator();
-  Trainer trainer(e, *ops, *comm);
-  trainer.initialize();
-  trainer.start();
+  StartedTrainer started(experiment("a"));
+  Trainer& trainer = started.trainer;
   const auto never = [] { return false; };
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(trainer.step(never)->applied);
-  auto* weights = trainer.plan().model.parameters().as<float>();
-  const std::vector<float> before(weights, weights + trainer.plan().model.registry().flat_count());
+  float* weights = started.weights();
+  const std::vector<float> before = started.copy_of_weights();
 
   weights[trainer.plan().model.registry()[0].offset + 40] = std::numeric_limits<float>::quiet_NaN();
   // That row belongs to one token; with the final norm poisoned as well every token meets it.
   const int norm = trainer.plan().model.registry().find("model.norm.weight");
   weights[trainer.plan().model.registry()[norm].offset] = std::numeric_limits<float>::infinity();
-  const std::vector<float> poisoned(weights, weights + trainer.plan().model.registry().flat_count());
+  const std::vector<float> poisoned = started.copy_of_weights();
   const auto skipped = trainer.step(never);
   EXPECT_FALSE(skipped->applied);
   EXPECT_EQ(skipped->consecutive_skips, 1);
@@ -56,17 +70,12 @@ TEST_F(Guard, ASkippedStepChangesNothingAndTheRunGoesOn) {
 }
 
 TEST_F(Guard, AnInterruptedStepChangesNothing) {
-  const Experiment e = experiment("a");
-  const auto ops = make_ops({"cpu", 2});
-  const auto comm = make_single_communicator();
-  Trainer trainer(e, *ops, *comm);
-  trainer.initialize();
-  trainer.start();
-  const auto* weights = trainer.plan().model.parameters().as<float>();
-  const std::vector<float> before(weights, weights + trainer.plan().model.registry().flat_count());
+  StartedTrainer started(experiment("a"));
+  Trainer& trainer = started.trainer;
+  const std::vector<float> before = started.copy_of_weights();
   int asked = 0;
   EXPECT_FALSE(trainer.step([&] { return asked++ == 1; }));
-  EXPECT_TRUE(std::equal(before.begin(), before.end(), weights));
+  EXPECT_EQ(started.copy_of_weights(), before);
   EXPECT_EQ(trainer.progress().step, 0);
 }
 
