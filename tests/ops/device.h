@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <string>
@@ -31,10 +32,16 @@ std::vector<T> converted(const Values& values) {
   return out;
 }
 
+// The device under test: POLAR_TEST_DEVICE, or cpu.
+inline std::string device_under_test() {
+  const char* name = std::getenv("POLAR_TEST_DEVICE");
+  return name == nullptr ? "cpu" : name;
+}
+
 // A backend and the arrays of one test, which go with it.
 class Device {
  public:
-  explicit Device(int threads = 2) : ops_(make_ops({.device = "cpu", .threads = threads})) {}
+  explicit Device(int threads = 2) : ops_(make_ops({.device = device_under_test(), .threads = threads})) {}
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
   ~Device() {
