@@ -6,8 +6,8 @@
 #include "base/file.h"
 #include "checkpoint/safetensors.h"
 #include "data/tokenizer.h"
-#include "eval/load_model.h"
 #include "eval/exchange.h"
+#include "eval/load_model.h"
 
 namespace polar {
 namespace {

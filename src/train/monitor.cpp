@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/log.h"
 
 namespace polar {
@@ -35,8 +36,7 @@ Monitor::Monitor(const Experiment& experiment, const std::filesystem::path& run,
       last_step_(Clock::now()),
       last_log_(last_step_),
       last_line_(last_step_ - std::chrono::seconds(1)),
-      last_log_tokens_(first_step * experiment.batch.global_tokens),
-      last_log_step_(first_step) {
+      last_log_tokens_(first_step * experiment.batch.global_tokens) {
   if (experiment.log.tensorboard)
     events_ = std::make_unique<EventWriter>(run / "tensorboard", unix_time(), first_step + 1);
 }
@@ -83,8 +83,12 @@ void Monitor::log_metrics(const StepReport& report, double tokens_per_s) {
       elapsed > 0.0 ? static_cast<double>(report.tokens - last_log_tokens_) / elapsed : tokens_per_s;
   line.data_wait_share = elapsed > 0.0 ? (report.data_wait_seconds - last_wait_) / elapsed : 0.0;
   line.time = unix_time();
-  metrics_.write(line);
-  if (events_) events_->write(report.step, line.time, tensorboard_scalars(line));
+  try {
+    metrics_.write(line);
+    if (events_) events_->write(report.step, line.time, tensorboard_scalars(line));
+  } catch (const Error& e) {  // a full disk must not end the run: it may be free again before the next save
+    log::warning("{}; the run goes on", e.what());
+  }
   rates_.push_back(line.tokens_per_s);
   last_log_ = Clock::now();
   last_log_tokens_ = report.tokens;

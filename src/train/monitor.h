@@ -52,7 +52,7 @@ class Monitor {
   std::optional<double> last_validation_;
   std::vector<double> rates_;  // tokens/s of each logged stretch
   Clock::time_point last_step_, last_log_, last_line_;
-  int64_t last_log_tokens_, last_log_step_;
+  int64_t last_log_tokens_;
   double excluded_ = 0.0, excluded_step_ = 0.0, last_wait_ = 0.0;
 };
 

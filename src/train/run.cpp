@@ -1,13 +1,15 @@
 #include "train/run.h"
 
 #include <chrono>
-#include <csignal>
+#include <cmath>
 
 #include "base/file.h"
 #include "base/log.h"
+#include "plan/precision.h"
 #include "report/html.h"
 #include "train/monitor.h"
 #include "train/sample.h"
+#include "train/saver.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -35,48 +37,53 @@ class Run {
   void prepare();
   void describe() const;
   ExitCode loop();
-  bool due(int64_t every) const;
-  std::optional<Evaluation> evaluate_if_due();
-  void save(bool last);
+  ExitCode stop_by_signal();
+  ExitCode stop_by_guard(const Trainer::Outcome& outcome) const;
+  void after_step(const Trainer::Outcome& outcome);
+  bool due(int64_t every) const { return every > 0 && trainer_->progress().step % every == 0; }
+  bool at_end() const { return trainer_->progress().step == experiment_.train.max_steps; }
+  // Evaluates if it is time to; true if the loss is the lowest so far.
+  bool evaluate_if_due();
   void finish();
+  void finish_with_sample_and_report() const;
 
   const Experiment& experiment_;
   RunDirectory directory_;
   std::unique_ptr<Communicator> comm_;
   std::unique_ptr<Ops> ops_;
   std::optional<Trainer> trainer_;
+  std::optional<Saver> saver_;
   std::optional<Monitor> monitor_;
-  std::vector<SmallFile> files_;  // of every checkpoint
-  CheckpointWriter writer_;
-  std::optional<Evaluation> last_evaluation_;
-  int64_t last_saved_ = -1;
-  bool new_best_ = false;
+  std::optional<Evaluation> evaluation_;  // of this step, if it was due
 };
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 ExitCode Run::train() {
   prepare();
   describe();
   SignalGuard signals;
-  const ExitCode code = trainer_->progress().step < experiment_.train.max_steps ? loop() : ExitCode::done;
+  const ExitCode code = at_end() ? ExitCode::done : loop();
   log::finish_progress();
   if (code == ExitCode::done) finish();
   return code;
 }
 
 void Run::prepare() {
-  if (experiment_.precision.compute == "bf16" && !ops_->supports(DType::bf16))
-    fail_usage("precision.compute: found bf16, which '{}' does not compute in; expected fp32",
-               ops_->device_name());
-  files_ = checkpoint_files(experiment_);
+  check_precision(experiment_.precision, *ops_);
   trainer_.emplace(experiment_, *ops_, *comm_);
   if (directory_.checkpoint()) {
     trainer_->progress() =
         restore(*ops_, trainer_->plan(), trainer_->device_memory(), directory_.checkpoint()->dir);
-    last_saved_ = trainer_->progress().step;
     log::info("continuing from {}", directory_.checkpoint()->dir.string());
   } else {
     trainer_->initialize();
   }
+  saver_.emplace(experiment_, directory_.path(), *trainer_, *ops_, checkpoint_files(experiment_),
+                 directory_.checkpoint() ? trainer_->progress().step : -1);
+  directory_.keep_configuration(experiment_);  // only now is it known to work
 }
 
 void Run::describe() const {
@@ -98,120 +105,103 @@ void Run::describe() const {
   log::info("optimizer\n{}", plan.optimizer.table());
 }
 
-bool Run::due(int64_t every) const {
-  return every > 0 && trainer_->progress().step % every == 0;
-}
-
 ExitCode Run::loop() {
-  monitor_.emplace(
-      experiment_, directory_.path(), trainer_->progress().step, trainer_->plan().optimizer.group_names(),
-      static_cast<int64_t>(trainer_->plan().device.total_bytes() + trainer_->plan().host.total_bytes()));
+  const RunPlan& plan = trainer_->plan();
+  monitor_.emplace(experiment_, directory_.path(), trainer_->progress().step, plan.optimizer.group_names(),
+                   static_cast<int64_t>(plan.device.total_bytes() + plan.host.total_bytes()));
   trainer_->start();
   const auto interrupted = [] { return SignalGuard::received() != 0; };
-  while (trainer_->progress().step < experiment_.train.max_steps) {
+  while (!at_end()) {
     const std::optional<Trainer::Outcome> outcome = trainer_->step(interrupted);
-    if (!outcome) {
-      log::finish_progress();
-      log::info("signal {}: saving step {} and stopping", SignalGuard::received(), trainer_->progress().step);
-      save(true);
-      return ExitCode::stopped_by_signal;
-    }
-    const bool last = trainer_->progress().step == experiment_.train.max_steps;
-    if (!outcome->applied)
-      log::warning("step {}: loss {:.4g}, gradient norm {:.4g}: skipped by the loss guard ({} in a row)",
-                   trainer_->progress().step, outcome->loss, outcome->gradient_norm,
-                   outcome->consecutive_skips);
-    StepReport report;
-    report.step = trainer_->progress().step;
-    report.tokens = trainer_->progress().tokens;
-    report.loss = outcome->loss;
-    report.gradient_norm = outcome->gradient_norm;
-    report.skipped = outcome->total_skips;
-    report.learning_rates = trainer_->learning_rates();
-    report.data_wait_seconds = trainer_->data_wait_seconds();
-    report.evaluation = evaluate_if_due();
-    monitor_->step(report, last || report.evaluation || due(experiment_.log.every_steps));
-    if (outcome->consecutive_skips >= experiment_.guard.max_consecutive_skips && experiment_.guard.enabled) {
-      log::finish_progress();
-      log::error(
-          "{} steps in a row were skipped by the loss guard: stopped at step {}; the last checkpoint stands",
-          outcome->consecutive_skips, report.step);
-      return ExitCode::stopped_by_guard;
-    }
-    // While steps are being skipped something is wrong: such a state does not replace a good checkpoint.
-    const bool wanted =
-        due(experiment_.checkpoint.every_steps) || (new_best_ && experiment_.checkpoint.keep_best);
-    if (last || (wanted && outcome->applied)) save(last);
+    if (!outcome) return stop_by_signal();
+    after_step(*outcome);
+    if (experiment_.guard.enabled && outcome->consecutive_skips >= experiment_.guard.max_consecutive_skips)
+      return stop_by_guard(*outcome);
   }
   return ExitCode::done;
 }
 
-std::optional<Evaluation> Run::evaluate_if_due() {
-  new_best_ = false;
-  const bool last = trainer_->progress().step == experiment_.train.max_steps;
-  if (!trainer_->has_validation() || !(last || due(experiment_.evaluation.every_steps))) return {};
+void Run::after_step(const Trainer::Outcome& outcome) {
+  if (outcome.applied)
+    saver_->confirm();
+  else
+    log::warning("step {}: loss {:.4g}, gradient norm {:.4g}: skipped by the loss guard ({} in a row)",
+                 trainer_->progress().step, std::abs(outcome.loss), std::abs(outcome.gradient_norm),
+                 outcome.consecutive_skips);
+  const bool best = evaluate_if_due();
+  StepReport report;
+  report.step = trainer_->progress().step;
+  report.tokens = trainer_->progress().tokens;
+  report.loss = outcome.loss;
+  report.gradient_norm = outcome.gradient_norm;
+  report.skipped = outcome.total_skips;
+  report.learning_rates = trainer_->learning_rates();
+  report.data_wait_seconds = trainer_->data_wait_seconds();
+  report.evaluation = evaluation_;
+  const bool stopping = outcome.consecutive_skips >= experiment_.guard.max_consecutive_skips;
+  monitor_->step(report, at_end() || stopping || evaluation_ || due(experiment_.log.every_steps));
+
   const auto begin = Clock::now();
-  const Evaluation result = trainer_->evaluate();
-  monitor_->exclude(std::chrono::duration<double>(Clock::now() - begin).count());
-  if (result.loss < trainer_->progress().best_val_loss) {
-    trainer_->progress().best_val_loss = result.loss;
-    trainer_->progress().best_step = trainer_->progress().step;
-    new_best_ = true;
-  }
-  last_evaluation_ = result;
-  return result;
+  if (at_end())
+    saver_->save_last(best);
+  else if (outcome.applied &&
+           (due(experiment_.checkpoint.every_steps) || (best && experiment_.checkpoint.keep_best)))
+    saver_->take(best);
+  monitor_->exclude(seconds_since(begin));
 }
 
-// A failed save in the middle of a run is reported and the run goes on: the checkpoints before it stand. The
-// last one must succeed, or the run has failed.
-void Run::save(bool last) {
+ExitCode Run::stop_by_signal() {
+  log::finish_progress();
+  log::info("signal {}: saving step {} and stopping", SignalGuard::received(), trainer_->progress().step);
+  if (trainer_->progress().step > 0) saver_->save_last(false);
+  return ExitCode::stopped_by_signal;
+}
+
+ExitCode Run::stop_by_guard(const Trainer::Outcome& outcome) const {
+  log::finish_progress();
+  const int64_t saved = saver_->saved_step();
+  log::error(
+      "{} steps in a row were skipped by the loss guard: stopped at step {}. {}. Lower the learning "
+      "rate, or see the keys of guard in configs/reference.yaml.",
+      outcome.consecutive_skips, trainer_->progress().step,
+      saved < 0 ? "No checkpoint had been written" : fmt::format("The checkpoint of step {} stands", saved));
+  return ExitCode::stopped_by_guard;
+}
+
+bool Run::evaluate_if_due() {
+  evaluation_.reset();
+  if (!trainer_->has_validation() || !(at_end() || due(experiment_.evaluation.every_steps))) return false;
   const auto begin = Clock::now();
-  const RunProgress& progress = trainer_->progress();
-  try {
-    writer_.wait();
-  } catch (const Error& e) {
-    log::error("{}; the run goes on", e.what());
-  }
-  if (progress.step != last_saved_) {
-    CheckpointWriter::Request request;
-    request.run = directory_.path();
-    request.step = progress.step;
-    request.content = take_snapshot(*ops_, trainer_->plan(), trainer_->device_memory(),
-                                    trainer_->host_memory(), experiment_, progress);
-    request.content.files = files_;
-    request.retention.keep_last = experiment_.checkpoint.keep_last;
-    request.retention.keep_every = experiment_.checkpoint.keep_every;
-    if (experiment_.checkpoint.keep_best && progress.best_step >= 0)
-      request.retention.best = progress.best_step;
-    writer_.start(std::move(request));
-    if (last || !experiment_.checkpoint.background) {
-      try {
-        writer_.wait();
-      } catch (const Error& e) {
-        if (last) throw;
-        log::error("{}; the run goes on", e.what());
-        return;
-      }
-    }
-    last_saved_ = progress.step;
-  }
-  if (monitor_) monitor_->exclude(std::chrono::duration<double>(Clock::now() - begin).count());
+  evaluation_ = trainer_->evaluate();
+  monitor_->exclude(seconds_since(begin));
+  double& best = trainer_->progress().best_val_loss;
+  if (!(evaluation_->loss < best)) return false;
+  best = evaluation_->loss;
+  return true;
 }
 
 void Run::finish() {
-  const std::filesystem::path checkpoint = checkpoint_dir(directory_.path(), trainer_->progress().step);
-  if (!last_evaluation_ && trainer_->has_validation()) last_evaluation_ = trainer_->evaluate();
-  if (last_evaluation_) {
-    const Evaluation& e = *last_evaluation_;
-    log::info("validation loss {:.4f} nats a token, perplexity {:.2f}{} ({} tokens)", e.loss, e.perplexity(),
-              e.bits_per_byte ? fmt::format(", {:.4f} bits a byte", *e.bits_per_byte) : "", e.tokens);
+  if (!evaluation_ && trainer_->has_validation()) evaluation_ = trainer_->evaluate();
+  if (evaluation_)
+    log::info(
+        "validation loss {:.4f} nats a token, perplexity {:.2f}{} ({} tokens)", evaluation_->loss,
+        evaluation_->perplexity(),
+        evaluation_->bits_per_byte ? fmt::format(", {:.4f} bits a byte", *evaluation_->bits_per_byte) : "",
+        evaluation_->tokens);
+  if (monitor_) log::info("speed      {:.0f} tokens/s (median)", monitor_->median_tokens_per_s());
+  log::info("checkpoint {}", checkpoint_dir(directory_.path(), trainer_->progress().step).string());
+  try {
+    finish_with_sample_and_report();
+  } catch (const Error& e) {
+    log::warning("the model is trained and saved, but the sample or the report failed: {}", e.what());
   }
+}
+
+void Run::finish_with_sample_and_report() const {
   if (const std::string text = sample_text(*ops_, trainer_->plan().model, experiment_); !text.empty()) {
     write_file_atomically(directory_.path() / "sample.txt", text + "\n");
     log::info("sample     {}", text);
   }
-  if (monitor_) log::info("speed      {:.0f} tokens/s (median)", monitor_->median_tokens_per_s());
-  log::info("checkpoint {}", checkpoint.string());
   const ReportPaths report = write_report({directory_.path()});
   log::info("report     {}", report.html.string());
   if (!report.png.empty()) log::info("loss curve {}", report.png.string());

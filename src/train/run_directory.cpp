@@ -16,6 +16,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// What the state in a checkpoint is bound to: sizes, and the position in the data.
+constexpr const char* kFixedKeys[] = {"model.", "batch.global_tokens", "data.sequence_length",
+                                      "guard.window"};
+
 // runs/demo -> runs/demo.old-1, the first number that is free.
 void put_aside(const fs::path& path) {
   for (int n = 1;; ++n) {
@@ -50,7 +54,7 @@ RunDirectory::RunDirectory(const Experiment& experiment, const TrainOptions& opt
   fs::create_directories(path_, error);
   if (error) fail("cannot make the run's directory {}: {}", path_.string(), error.message());
   lock_.emplace(path_);
-  if (options.fresh && fs::exists(path_ / "config.yaml")) {
+  if (options.fresh && (fs::exists(path_ / "config.yaml") || fs::exists(checkpoints_dir(path_)))) {
     put_aside(path_);
     fs::create_directories(path_);
     lock_.emplace(path_);
@@ -58,15 +62,26 @@ RunDirectory::RunDirectory(const Experiment& experiment, const TrainOptions& opt
   for (const std::string& line : recover(path_)) log::info("{}", line);
   checkpoint_ = latest_valid(path_);
   if (checkpoint_) check_configuration(experiment, options);
+}
+
+void RunDirectory::keep_configuration(const Experiment& experiment) const {
   write_file_atomically(path_ / "config.yaml", to_yaml(experiment));
 }
 
 void RunDirectory::check_configuration(const Experiment& experiment, const TrainOptions& options) const {
   const Experiment before = load_experiment(checkpoint_->dir / "config.yaml", {});
   if (config_hash(before) == config_hash(experiment)) return;
-  std::string keys;
-  for (const std::string& difference : differences(before, experiment, Compare::result_keys))
+  std::string keys, fixed;
+  for (const std::string& difference : differences(before, experiment, Compare::result_keys)) {
     keys += "\n  " + difference;
+    for (const char* prefix : kFixedKeys)
+      if (difference.starts_with(prefix)) fixed += "\n  " + difference;
+  }
+  if (options.change_config && !fixed.empty())
+    fail_usage(
+        "the run in {} cannot continue with other values of{}\nStart a new run from its weights instead: "
+        "train.init_from={}",
+        path_.string(), fixed, checkpoint_->dir.string());
   if (!options.change_config)
     fail_usage(
         "the run in {} was started with another configuration:{}\n"

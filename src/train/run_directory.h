@@ -37,6 +37,8 @@ class RunDirectory {
   // file system.
   RunDirectory(const Experiment& experiment, const TrainOptions& options);
 
+  // Writes config.yaml: the configuration that the run goes on with.
+  void keep_configuration(const Experiment& experiment) const;
   const std::filesystem::path& path() const { return path_; }
   // The checkpoint to continue from; none: a new run.
   const std::optional<FoundCheckpoint>& checkpoint() const { return checkpoint_; }

@@ -136,6 +136,14 @@ TEST_F(Exactness, AnotherConfigurationIsRefusedUnlessAskedFor) {
   options.change_config = true;
   EXPECT_EQ(train(changed, options), ExitCode::done);
   EXPECT_TRUE(std::filesystem::exists(checkpoint_dir(path("a"), 7)));
+  // What the state is bound to cannot change.
+  try {
+    train(experiment("a", {"train.max_steps=7", "batch.global_tokens=128"}), options);
+    FAIL() << "a changed batch was accepted";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::bad_usage);
+    EXPECT_NE(std::string(e.what()).find("train.init_from"), std::string::npos) << e.what();
+  }
   options = {};
   options.fresh = true;
   EXPECT_EQ(train(experiment("a", {"train.max_steps=4"}), options), ExitCode::done);

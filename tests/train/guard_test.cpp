@@ -31,16 +31,32 @@ struct StartedTrainer {
 };
 
 TEST_F(Guard, ADivergingRunStopsAndKeepsTheLastGoodCheckpoint) {
-  // The first step is still finite, its weights are not: from the second on every step is skipped.
-  const Experiment e =
-      experiment("a", {"optimizer.groups.0.lr=1e30", "optimizer.groups.1.lr=1e30", "schedule.warmup_steps=0",
-                       "checkpoint.every_steps=1", "guard.max_consecutive_skips=4"});
-  EXPECT_EQ(train(e, {}), ExitCode::stopped_by_guard);
-  const std::vector<int64_t> steps = list_steps(path("a"));
-  ASSERT_EQ(steps, std::vector<int64_t>{1});  // skipped steps write no checkpoint
-  EXPECT_TRUE(verify(checkpoint_dir(path("a"), 1)).empty());
+  ASSERT_EQ(train(experiment("a", {"train.max_steps=5", "checkpoint.every_steps=1"}), {}), ExitCode::done);
+  const std::string good = state_of("a", 5);
+  // The first step at an absurd rate is applied and ruins the weights; from the next one on every step is
+  // skipped.
+  TrainOptions options;
+  options.change_config = true;
+  const Experiment e = experiment("a", {"optimizer.groups.0.lr=1e30", "optimizer.groups.1.lr=1e30",
+                                        "checkpoint.every_steps=1", "guard.max_consecutive_skips=4"});
+  EXPECT_EQ(train(e, options), ExitCode::stopped_by_guard);
+  EXPECT_EQ(list_steps(path("a")), (std::vector<int64_t>{1, 2, 3, 4, 5}));  // nothing of the ruined weights
+  EXPECT_EQ(state_of("a", 5), good);
   const MetricsTable metrics = read_metrics(path("a") / "metrics.jsonl");
+  EXPECT_EQ(metrics.step.back(), 10);
   EXPECT_EQ(metrics.column("skipped").back(), 4.0);
+}
+
+TEST_F(Guard, WeightsThatTheLastStepRuinedAreNotSaved) {
+  const Experiment e = experiment("a", {"optimizer.groups.0.lr=1e39", "optimizer.groups.1.lr=1e39",
+                                        "train.max_steps=1", "schedule={kind: constant}"});
+  try {
+    train(e, {});
+    FAIL() << "saved";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::stopped_by_guard) << error.what();
+  }
+  EXPECT_TRUE(list_steps(path("a")).empty());
 }
 
 TEST_F(Guard, ASkippedStepChangesNothingAndTheRunGoesOn) {

@@ -1,5 +1,10 @@
 // Saves that fail in the middle of a run: the run goes on, the checkpoint before stands, the end is honest.
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <string>
+#include <thread>
 
 #include "fixture.h"
 #include "train/run.h"
@@ -45,6 +50,33 @@ TEST_F(Saving, ALastSaveThatFailsIsAFailureAndTheOneBeforeStands) {
   EXPECT_EQ(train(experiment("a"), {}), ExitCode::done);  // goes on from step 20
   ASSERT_EQ(train(experiment("undisturbed"), {}), ExitCode::done);
   EXPECT_EQ(state_of("a", 40), state_of("undisturbed", 40));
+}
+
+// The process is stopped while its last saves have failed: it must not say that it saved.
+TEST_F(Saving, ASignalAfterAFailedSaveIsNotAnOrderlyStop) {
+  fail_saves(0, 40);
+  const Experiment e = experiment("a", {"checkpoint.every_steps=1"});
+  std::thread signal([&] {
+    while (!std::filesystem::exists(path("a") / "metrics.jsonl") ||
+           std::filesystem::file_size(path("a") / "metrics.jsonl") < 300)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    kill(getpid(), SIGTERM);
+  });
+  EXPECT_THROW(train(e, {}), Error);
+  signal.join();
+  EXPECT_TRUE(list_steps(path("a")).empty());
+}
+
+TEST_F(Saving, TheBestCheckpointIsKeptAndAFailedSaveDoesNotTakeItsPlace) {
+  const std::vector<std::string> overrides{"checkpoint.every_steps=40", "checkpoint.keep_best=true",
+                                           "checkpoint.keep_last=1", "evaluation.every_steps=10"};
+  fail_saves(15, 35);
+  EXPECT_EQ(train(experiment("a", overrides), {}), ExitCode::done);
+  set_file_fault({});
+  // The loss falls all the time: the best is step 40; those in between failed, and step 10 was the best until
+  // then.
+  EXPECT_EQ(list_steps(path("a")), std::vector<int64_t>{40});
+  EXPECT_EQ(read_state(checkpoint_dir(path("a"), 40)).at("best_step").get<int64_t>(), 40);
 }
 
 TEST_F(Saving, ABrokenNewestCheckpointIsNamedAndTheOneBeforeContinues) {
