@@ -1,5 +1,7 @@
-// The file layer: every byte that the project writes or checks goes through here, so that writes are atomic,
-// errors name the file and the reason, and tests can make any single write fail (fault injection).
+// The file layer: everything that must be whole or not there at all (checkpoints, shards, configurations,
+// reports) is written and checked through here, so that errors name the file and the reason, and tests can
+// make any single operation fail (fault injection). Streams that grow line by line (log, metrics, TensorBoard
+// events) are written by their own modules: there, a lost last line is no harm.
 #pragma once
 
 #include <cstddef>

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <set>
 
+#include "base/atomic_directory.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -14,12 +15,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kPrefix = "step-";
-constexpr std::string_view kBeingWritten = ".tmp", kSetAside = ".old", kBeingDeleted = ".deleted";
-
-// ".step-00000100.tmp" beside "step-00000100": out of sight of whoever lists the checkpoints.
-fs::path hidden(const fs::path& dir, std::string_view suffix) {
-  return dir.parent_path() / fmt::format(".{}{}", dir.filename().string(), suffix);
-}
 
 std::optional<int64_t> parse_step(std::string_view name) {
   if (!name.starts_with(kPrefix)) return std::nullopt;
@@ -65,54 +60,6 @@ Manifest write_files(const fs::path& dir, const CheckpointContent& content) {
   return manifest;
 }
 
-// Moves the finished temporary directory into place, over an older one if there is one.
-void put_in_place(const fs::path& temporary, const fs::path& dir) {
-  if (!fs::exists(dir)) return rename_durably(temporary, dir);
-  const fs::path old = hidden(dir, kSetAside);
-  rename_durably(dir, old);
-  rename_durably(temporary, dir);
-  remove_tree(old);
-}
-
-void delete_checkpoint(const fs::path& dir) {
-  const fs::path doomed = hidden(dir, kBeingDeleted);
-  remove_tree(doomed);
-  rename_durably(dir, doomed);
-  remove_tree(doomed);
-}
-
-// Settles what an interrupted write or deletion of `dir` left behind. Returns a line for each thing done.
-std::vector<std::string> settle(const fs::path& dir) {
-  std::vector<std::string> lines;
-  if (const fs::path old = hidden(dir, kSetAside); fs::exists(old) && !fs::exists(dir)) {
-    rename_durably(old, dir);
-    lines.push_back(fmt::format("put {} back: its replacement was interrupted", dir.string()));
-  }
-  for (const std::string_view suffix : {kBeingWritten, kSetAside, kBeingDeleted}) {
-    if (!fs::exists(hidden(dir, suffix))) continue;
-    remove_tree(hidden(dir, suffix));
-    lines.push_back(fmt::format("removed {}: left by an interrupted run", hidden(dir, suffix).string()));
-  }
-  return lines;
-}
-
-// After a failed write: the space is given back and the old directory, if it was set aside, stands again.
-// What fails here is left to settle().
-void undo(const fs::path& dir) {
-  std::error_code ignored;
-  fs::remove_all(hidden(dir, kBeingWritten), ignored);
-  if (!fs::exists(dir, ignored)) fs::rename(hidden(dir, kSetAside), dir, ignored);
-}
-
-// Makes the directory that will hold the checkpoint, so that its name survives a power cut.
-void make_parent(const fs::path& parent) {
-  if (fs::is_directory(parent)) return;
-  std::error_code reason;
-  fs::create_directories(parent, reason);
-  if (reason) fail("cannot create the directory {}: {}", parent.string(), reason.message());
-  sync_directory(parent.parent_path());
-}
-
 }  // namespace
 
 fs::path checkpoints_dir(const fs::path& run) {
@@ -135,21 +82,10 @@ std::vector<int64_t> list_steps(const fs::path& run) {
 }
 
 void write_checkpoint(const fs::path& target, const CheckpointContent& content) {
-  const fs::path dir = fs::absolute(target / "").parent_path();  // without a trailing slash
-  make_parent(dir.parent_path());
-  settle(dir);
-  const fs::path temporary = hidden(dir, kBeingWritten);
-  if (std::error_code reason; !fs::create_directory(temporary, reason))
-    fail("cannot create the directory {}: {}", temporary.string(), reason.message());
-  try {
-    const Manifest manifest = write_files(temporary, content);
-    write_file(temporary / kManifestName, format_manifest(manifest));
-    sync_directory(temporary);
-    put_in_place(temporary, dir);
-  } catch (...) {
-    undo(dir);
-    throw;
-  }
+  AtomicDirectory directory(directory_path(target));
+  const Manifest manifest = write_files(directory.path(), content);
+  write_file(directory.path() / kManifestName, format_manifest(manifest));
+  directory.publish();
 }
 
 fs::path save_checkpoint(const fs::path& run, int64_t step, const CheckpointContent& content) {
@@ -232,13 +168,12 @@ std::vector<std::string> recover(const fs::path& run) {
   std::set<fs::path> unsettled;
   if (fs::is_directory(checkpoints_dir(run)))
     for (const fs::directory_entry& entry : fs::directory_iterator(checkpoints_dir(run))) {
-      const std::string name = entry.path().stem().string();  // ".step-00000100.tmp" -> ".step-00000100"
-      if (name.starts_with('.') && parse_step(name.substr(1)))
-        unsettled.insert(checkpoints_dir(run) / name.substr(1));
+      const std::string name = settled_name(entry.path().filename().string());
+      if (parse_step(name)) unsettled.insert(checkpoints_dir(run) / name);
     }
   std::vector<std::string> lines;
   for (const fs::path& dir : unsettled)
-    for (std::string& line : settle(dir)) lines.push_back(std::move(line));
+    for (std::string& line : settle_directory(dir)) lines.push_back(std::move(line));
   return lines;
 }
 
@@ -272,7 +207,7 @@ std::vector<int64_t> apply_retention(const fs::path& run, const Retention& reten
     const auto last_valid = std::find_if(doomed.rbegin(), doomed.rend(), valid);
     if (last_valid != doomed.rend()) doomed.erase(std::next(last_valid).base());
   }
-  for (int64_t step : doomed) delete_checkpoint(checkpoint_dir(run, step));
+  for (int64_t step : doomed) remove_directory(checkpoint_dir(run, step));
   return doomed;
 }
 

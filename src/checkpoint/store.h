@@ -1,17 +1,16 @@
 // The checkpoints of a run: a directory a step, complete and verified or not there at all.
 //
-//   RUN/checkpoints/step-00000100/   model.safetensors      weights by their Hugging Face names
-//                                    optimizer.safetensors  "adamw.m:model.norm.weight", ...; names of the
-//                                    caller state.json             step, tokens, seed, data position, ...
-//                                    ...                    small files of the caller (config.json,
-//                                    tokenizer) manifest.json          size and XXH3-128 of each of them
+//   RUN/checkpoints/step-00000100/
+//     model.safetensors       weights by their Hugging Face names
+//     optimizer.safetensors   "adamw.m:model.norm.weight", ...; names of the caller
+//     state.json              step, tokens, seed, data position, ...
+//     ...                     small files of the caller (config.json, tokenizer)
+//     manifest.json           size and XXH3-128 of each of them
 //
-// Saving: everything goes to ".step-00000100.tmp", the manifest last, every file and the directory flushed,
-// then one rename. A crash at any byte leaves all earlier checkpoints as they were.
-// Saving a step that exists already replaces it (the run may have gone back, or gone another way since): the
-// old directory is set aside as ".step-00000100.old" until the new one is in place. `recover` puts things
-// right after a crash in between. Deleting first renames to ".step-00000100.deleted", so that no half-deleted
-// directory is ever taken for a broken checkpoint.
+// Saving follows base/atomic_directory.h: everything goes to ".step-00000100.tmp", the manifest last, every
+// file and the directory flushed, then one rename. A crash at any byte leaves all earlier checkpoints as they
+// were. Saving a step that exists already replaces it (the run may have gone back, or gone another way
+// since). `recover` puts things right after a crash in between.
 #pragma once
 
 #include <cstdint>
@@ -120,7 +119,8 @@ class CheckpointWriter {
   std::exception_ptr error_;
 };
 
-// The same without a thread.
+// The same without a thread. A save that succeeded stays a success if older checkpoints cannot be deleted:
+// that is a warning, and the next save tries again.
 void save_and_retain(const CheckpointWriter::Request& request);
 
 }  // namespace polar

@@ -7,11 +7,15 @@ namespace polar {
 void save_and_retain(const CheckpointWriter::Request& request) {
   try {
     save_checkpoint(request.run, request.step, request.content);
+  } catch (const std::exception& e) {
+    fail("saving checkpoint step {}: {}", request.step, e.what());
+  }
+  try {
     Retention retention = request.retention;
     retention.saved = request.step;
     apply_retention(request.run, retention);
   } catch (const std::exception& e) {
-    fail("saving checkpoint step {}: {}", request.step, e.what());
+    log::warning("checkpoint step {} is saved, but deleting older ones failed: {}", request.step, e.what());
   }
 }
 

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/atomic_directory.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -75,50 +76,15 @@ class SplitWriter {
   nlohmann::ordered_json shards_ = nlohmann::ordered_json::array();
 };
 
-// The folder that is filled and then renamed to its final name; removed if that does not happen.
-class PartialFolder {
- public:
-  PartialFolder(fs::path final_path, bool overwrite) : final_(std::move(final_path)) {
-    if (!final_.has_filename()) final_ = final_.parent_path();  // "folder/"
-    check_final(overwrite);
-    partial_ = final_.string() + ".partial";
-    fs::remove_all(partial_);
-    fs::create_directories(partial_);
-  }
-  ~PartialFolder() {
-    std::error_code ignored;  // a leftover is removed by the next run
-    if (!partial_.empty()) fs::remove_all(partial_, ignored);
-  }
-  PartialFolder(const PartialFolder&) = delete;
-  PartialFolder& operator=(const PartialFolder&) = delete;
-
-  const fs::path& path() const { return partial_; }
-  void publish() {
-    const fs::path old = final_.string() + ".old";
-    fs::remove_all(old);
-    if (fs::exists(final_)) rename_durably(final_, old);
-    try {
-      rename_durably(partial_, final_);
-    } catch (...) {
-      if (fs::exists(old) && !fs::exists(final_)) fs::rename(old, final_);
-      throw;
-    }
-    partial_.clear();
-    fs::remove_all(old);
-  }
-
- private:
-  void check_final(bool overwrite) const {
-    if (!fs::exists(final_)) return;
-    if (!fs::is_directory(final_)) fail_usage("the output {} exists and is not a folder", final_.string());
-    if (fs::is_empty(final_)) return;
-    if (!fs::exists(final_ / kManifest))
-      fail_usage("the output {} holds other files than prepared data: name another folder", final_.string());
-    if (!overwrite)
-      fail_usage("the output {} holds prepared data already: --overwrite replaces it", final_.string());
-  }
-  fs::path final_, partial_;
-};
+void check_output(const fs::path& output, bool overwrite) {
+  if (!fs::exists(output)) return;
+  if (!fs::is_directory(output)) fail_usage("the output {} exists and is not a folder", output.string());
+  if (fs::is_empty(output)) return;
+  if (!fs::exists(output / kManifest))
+    fail_usage("the output {} holds other files than prepared data: name another folder", output.string());
+  if (!overwrite)
+    fail_usage("the output {} holds prepared data already: --overwrite replaces it", output.string());
+}
 
 class Preparation {
  public:
@@ -198,7 +164,10 @@ nlohmann::ordered_json to_json(const SplitCounts& counts) {
 
 PrepareResult prepare_data(const PrepareOptions& options) {
   const auto tokenizer = load_tokenizer(options.tokenizer);
-  PartialFolder folder(options.output, options.overwrite);
+  const fs::path output = directory_path(options.output);
+  for (const std::string& line : settle_directory(output)) log::info("{}", line);
+  check_output(output, options.overwrite);
+  AtomicDirectory folder(output);
   Preparation preparation(options, *tokenizer, folder.path());
   const PrepareResult result = preparation.run();
   if (result.train.tokens == 0) fail_usage("the inputs hold no text to train on");

@@ -30,9 +30,10 @@ struct PrepareResult {
 };
 
 // Writes train-00000.bin, ..., val-00000.bin, ... and manifest.json (counts, checksums, tokenizer) into
-// `output`. The files are the same whatever the number of threads. They are written into `output`.partial,
-// which is renamed when all is done: an interruption leaves no half output, and a second run works. Errors
-// (exit code 2): as TextReader's and load_tokenizer's, an output that exists; (exit code 1): disk full.
+// `output`. The files are the same whatever the number of threads. The folder appears when all is done
+// (base/atomic_directory.h): an interruption leaves no half output and no output less, and a second run
+// works. Errors (exit code 2): as TextReader's and load_tokenizer's, an output that exists; (exit code 1):
+// disk full.
 PrepareResult prepare_data(const PrepareOptions& options);
 
 }  // namespace polar

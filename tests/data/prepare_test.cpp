@@ -1,6 +1,7 @@
 #include "data/prepare.h"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 #include <zstd.h>
 
 #include <map>
@@ -10,6 +11,7 @@
 #include "data/support.h"
 #include "data/text_reader.h"
 #include "data/tokenizer.h"
+#include "process.h"
 
 namespace polar::test {
 namespace {
@@ -231,7 +233,7 @@ TEST(Prepare, AnInterruptionLeavesNoHalfOutput) {
       if (had_output) {
         EXPECT_EQ(files_of(folder / "out"), expected);
       }
-      EXPECT_FALSE(fs::exists(folder / "out.partial"));
+      EXPECT_FALSE(fs::exists(folder / ".out.tmp"));
       prepare_data(options);
       EXPECT_EQ(files_of(folder / "out"), expected);
     }
@@ -239,13 +241,58 @@ TEST(Prepare, AnInterruptionLeavesNoHalfOutput) {
   }
 }
 
+// The process dies at every single operation of an --overwrite: the earlier output is there, or put back by
+// the next start, which refuses to replace it without --overwrite.
+TEST(Prepare, AKilledOverwriteNeverLosesTheOutput) {
+  constexpr int kDied = 9;
+  const TemporaryDirectory folder;
+  put(folder / "novel.txt", austen(10'000));
+  PrepareOptions options = bytes_options(folder / "novel.txt", folder / "expected");
+  prepare_data(options);
+  const auto expected = files_of(folder / "expected");
+  options.output = folder / "out";
+  int died = 0;
+  for (;; ++died) {
+    SCOPED_TRACE(died);
+    fs::remove_all(folder / "out");
+    fs::copy(folder / "expected", folder / "out");
+    options.overwrite = true;
+    const int status = in_child([&] {
+      int seen = 0;
+      set_file_fault([&](std::string_view, const fs::path&) {
+        if (seen++ == died) ::_exit(kDied);
+      });
+      prepare_data(options);
+      return 0;
+    });
+    if (status == 0) break;
+    ASSERT_EQ(status, kDied);
+    options.overwrite = false;
+    EXPECT_THAT(error_of([&] { prepare_data(options); }).what(), HasSubstr("--overwrite"));
+    EXPECT_EQ(files_of(folder / "out"), expected);
+    for (const char* leftover : {".out.tmp", ".out.old"}) EXPECT_FALSE(fs::exists(folder / leftover));
+  }
+  EXPECT_GE(died, 10);
+}
+
 TEST(Prepare, WhatAKilledRunLeftIsReplaced) {
   const TemporaryDirectory folder;
   put(folder / "novel.txt", austen(10'000));
-  put(folder / "out.partial/train-00007.bin", "half a shard");
-  prepare_data(bytes_options(folder / "novel.txt", folder / "out"));
+  put(folder / ".out.tmp/train-00007.bin", "half a shard");
+  prepare_data(bytes_options(folder / "novel.txt", folder / "out/"));  // the slash does no harm
   EXPECT_EQ(files_of(folder / "out").size(), 2u);
-  EXPECT_FALSE(fs::exists(folder / "out.partial"));
+  EXPECT_FALSE(fs::exists(folder / ".out.tmp"));
+}
+
+TEST(Prepare, NeighboursOfTheOutputAreNotTouched) {
+  const TemporaryDirectory folder;
+  put(folder / "novel.txt", austen(10'000));
+  PrepareOptions options = bytes_options(folder / "novel.txt", folder / "out");
+  options.overwrite = true;
+  for (const char* name : {"out.old", "out.partial", "out.tmp"}) put(folder / name / "letter.txt", "mine");
+  for (int i = 0; i < 2; ++i) prepare_data(options);
+  for (const char* name : {"out.old", "out.partial", "out.tmp"})
+    EXPECT_EQ(read_file(folder / name / "letter.txt"), "mine");
 }
 
 TEST(Prepare, ExistingOutputsAreNotTouched) {
