@@ -101,9 +101,9 @@ TEST(Gemm, EmptySumScalesC) {
 TEST(Gemm, BetaZeroOverwritesWhateverWasThere) {
   Device device;
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  for (const int64_t rows : {1, 3}) {
-    const Tensor a = device.random(DType::f32, {rows, 4}, 1), b = device.random(DType::f32, {4, 6}, 2);
-    const Tensor c = device.make(DType::f32, {rows, 6}, Values(static_cast<size_t>(rows * 6), nan));
+  for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 6}, {3, 6}, {20, 70}}) {
+    const Tensor a = device.random(DType::f32, {rows, 4}, 1), b = device.random(DType::f32, {4, cols}, 2);
+    const Tensor c = device.make(DType::f32, {rows, cols}, Values(static_cast<size_t>(rows * cols), nan));
     device->gemm(Transpose::no, Transpose::no, 1.0, a, b, 0.0, c);
     for (const double value : device.read(c)) EXPECT_TRUE(std::isfinite(value));
   }
@@ -137,6 +137,52 @@ TEST(Gemm, BitsDependNeitherOnThreadsNorOnAlignmentNorOnTheRun) {
         EXPECT_EQ(once, product_bits(2, m, n, k, ta, tb, 1)) << "shifted by one element";
         EXPECT_EQ(once, product_bits(2, m, n, k, ta, tb, 7)) << "shifted by seven elements";
       }
+}
+
+// Every size around the edges of tiles and vectors: all three at once in small steps, then each alone.
+TEST(Gemm, EverySmallSize) {
+  for (const Transpose ta : kBoth)
+    for (const Transpose tb : kBoth)
+      for (const DType dtype : {DType::f32, DType::f64}) {
+        for (int64_t m = 1; m <= 40; m += 3)
+          for (int64_t n = 1; n <= 40; n += 3)
+            for (int64_t k = 1; k <= 40; k += 13) expect_product({m, n, k, -0.5, 1.5}, ta, tb, dtype);
+        for (int64_t i = 1; i <= 40; ++i) {
+          expect_product({i, 33, 5, 1.0, 0.0}, ta, tb, dtype);
+          expect_product({15, i, 5, 1.0, 1.0}, ta, tb, dtype);
+          expect_product({15, 33, i, 1.0, 0.5}, ta, tb, dtype);
+        }
+      }
+}
+
+// An element's bits come from its row of a, its column of b and k: any part of a product has them too.
+TEST(Gemm, APartOfAProductHasTheBitsOfTheWhole) {
+  constexpr int64_t m = 150, n = 210, k = 801;  // several blocks of k, several parts for two threads
+  const auto stored = [](const Tensor& x, Transpose transpose, int64_t row, int64_t rows, int64_t col,
+                         int64_t cols) {
+    const MatrixView whole(x);
+    return transpose == Transpose::yes ? whole.rows_from(col, cols).columns(row, rows)
+                                       : whole.rows_from(row, rows).columns(col, cols);
+  };
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const Transpose ta : kBoth)
+      for (const Transpose tb : kBoth)
+        for (const int threads : {1, 2, 5}) {
+          Device device(threads);
+          const bool at = ta == Transpose::yes, bt = tb == Transpose::yes;
+          const Tensor a = device.random(dtype, {at ? k : m, at ? m : k}, 1);
+          const Tensor b = device.random(dtype, {bt ? n : k, bt ? k : n}, 2);
+          const Tensor whole = device.random(dtype, {m, n}, 3), parts = device.random(dtype, {m, n}, 3);
+          device->gemm(ta, tb, 0.75, a, b, -1.5, whole);
+          const std::pair<int64_t, int64_t> rows[] = {{0, 1}, {1, 13}, {14, 30}, {44, 106}};
+          const std::pair<int64_t, int64_t> cols[] = {{0, 31}, {31, 1}, {32, 100}, {132, 78}};
+          for (const auto& [row, row_count] : rows)
+            for (const auto& [col, col_count] : cols)
+              device->gemm(ta, tb, 0.75, stored(a, ta, row, row_count, 0, k),
+                           stored(b, tb, 0, k, col, col_count), -1.5,
+                           MatrixView(parts).rows_from(row, row_count).columns(col, col_count));
+          EXPECT_EQ(device.read(parts), device.read(whole)) << threads << " threads";
+        }
 }
 
 TEST(Gemm, ShapesThatDoNotFitAreRefused) {

@@ -20,69 +20,66 @@ struct Operand {
   }
 };
 
-// The first `rows` x `depth` of a, in blocks of kTileRows rows that lie kPackedRow * kTileRows apart.
+// Elements from one packed block to the next; the odd ones keep blocks out of each other's cache sets.
+constexpr int64_t kPackedRows = (kBlockDepth + 1) * kTileRows;
+template <class T>
+constexpr int64_t kPanel = (kBlockDepth + 1) * kTileColumns<T>;
+
+// The first `rows` x `depth` of a transposed a, in blocks of kTileRows rows.
 template <class T>
 void pack_a(const Operand<T>& a, int64_t rows, int64_t depth, T* to) {
-  if (!a.transposed) {
-    for (int64_t r = 0; r < rows; ++r)
-      std::memcpy(to + r * kPackedRow, a.data + r * a.stride, static_cast<size_t>(depth) * sizeof(T));
-    return;
-  }
-  const int64_t whole = rows / kTileRows * kTileRows;
+  const int64_t blocks = rows / kTileRows, rest = rows % kTileRows;
   for (int64_t k = 0; k < depth; ++k, to += kTileRows) {
     const T* from = a.data + k * a.stride;
-    for (int64_t r = 0; r < whole; r += kTileRows)  // a constant size: a few moves
-      std::memcpy(to + r * kPackedRow, from + r, kTileRows * sizeof(T));
-    for (int64_t r = whole; r < rows; ++r) to[whole * kPackedRow + r - whole] = from[r];
+    for (int64_t i = 0; i < blocks; ++i)  // of constant size: a few moves
+      std::memcpy(to + i * kPackedRows, from + i * kTileRows, kTileRows * sizeof(T));
+    std::copy_n(from + blocks * kTileRows, rest, to + blocks * kPackedRows);
   }
 }
 
-// Vectors of a panel that has fewer columns than lanes or that is read across: element by element.
+// One vector's width of a panel from a transposed b: squares of registers are turned.
 template <class T>
-void pack_lanes(const Operand<T>& b, int64_t depth, int64_t cols, T alpha, T* to) {
-  constexpr int64_t lanes = Simd<T>::kLanes;
-  const int64_t k_step = b.transposed ? 1 : b.stride, col_step = b.transposed ? b.stride : 1;
-  for (int64_t k = 0; k < depth; ++k, to += kTileColumns<T>) {
-    for (int64_t j = 0; j < cols; ++j) to[j] = alpha * b.data[k * k_step + j * col_step];
-    std::fill(to + std::max<int64_t>(cols, 0), to + lanes, T(0));
-  }
-}
-
-// One vector's width of a panel: `cols` columns of b (less than none: all zeros), `depth` deep.
-template <class T>
-void pack_vector(const Operand<T>& b, int64_t depth, int64_t cols, T alpha, T* to) {
+void pack_turned(const Operand<T>& b, int64_t depth, T alpha, T* to) {
   constexpr int64_t lanes = Simd<T>::kLanes;
   int64_t k = 0;
-  if (cols >= lanes && !b.transposed)
-    for (; k < depth; ++k) store(to + k * kTileColumns<T>, load(b.data + k * b.stride) * alpha);
-  if (cols >= lanes && b.transposed)
-    for (; k + lanes <= depth; k += lanes) {
-      Vector<T> square[lanes];
+  for (; k + lanes <= depth; k += lanes) {
+    Vector<T> square[lanes];
 #pragma GCC unroll 16
-      for (int64_t i = 0; i < lanes; ++i) square[i] = load(b.data + i * b.stride + k) * alpha;
-      transpose_square<T>(square);
+    for (int64_t i = 0; i < lanes; ++i) square[i] = load(b.data + i * b.stride + k) * alpha;
+    transpose_square<T>(square);
 #pragma GCC unroll 16
-      for (int64_t i = 0; i < lanes; ++i) store(to + (k + i) * kTileColumns<T>, square[i]);
-    }
-  pack_lanes(b.from(k, 0), depth - k, std::min(cols, lanes), alpha, to + k * kTileColumns<T>);
+    for (int64_t i = 0; i < lanes; ++i) store(to + (k + i) * kTileColumns<T>, square[i]);
+  }
+  for (; k < depth; ++k)
+    for (int64_t i = 0; i < lanes; ++i) to[k * kTileColumns<T> + i] = alpha * b.data[i * b.stride + k];
 }
 
-// alpha times the first `depth` x `cols` of b in panels (depth, kTileColumns) that lie kBlockDepth *
-// kTileColumns apart; columns beyond the last are 0.
+// The same for the last `cols` columns, fewer than a vector has lanes: zeros beyond them.
+template <class T>
+void pack_last(const Operand<T>& b, int64_t depth, int64_t cols, T alpha, T* to) {
+  const int64_t k_step = b.transposed ? 1 : b.stride, col_step = b.transposed ? b.stride : 1;
+  for (int64_t k = 0; k < depth; ++k, to += kTileColumns<T>)
+    for (int64_t j = 0; j < Simd<T>::kLanes; ++j)
+      to[j] = j < cols ? alpha * b.data[k * k_step + j * col_step] : T(0);
+}
+
+// alpha times the first `depth` x `cols` of b in panels (depth, kTileColumns), the last one filled up.
 template <class T>
 void pack_b(const Operand<T>& b, int64_t depth, int64_t cols, T alpha, T* to) {
   constexpr int64_t lanes = Simd<T>::kLanes;
-  for (int64_t j = 0; j < cols; j += kTileColumns<T>, to += kBlockDepth * kTileColumns<T>) {
-    if (!b.transposed && cols - j >= kTileColumns<T>) {
-      for (int64_t k = 0; k < depth; ++k) {
-        store(to + k * kTileColumns<T>, load(b.data + k * b.stride + j) * alpha);
-        store(to + k * kTileColumns<T> + lanes, load(b.data + k * b.stride + j + lanes) * alpha);
-      }
-      continue;
-    }
-    pack_vector(b.from(0, j), depth, cols - j, alpha, to);
-    pack_vector(b.from(0, std::min(j + lanes, cols)), depth, cols - j - lanes, alpha, to + lanes);
+  const int64_t whole = cols / lanes * lanes;
+  const auto place = [to](int64_t col) {
+    return to + col / kTileColumns<T> * kPanel<T> + col % kTileColumns<T>;
+  };
+  if (b.transposed) {
+    for (int64_t j = 0; j < whole; j += lanes) pack_turned(b.from(0, j), depth, alpha, place(j));
+  } else {
+    for (int64_t k = 0; k < depth; ++k)
+      for (int64_t j = 0; j < whole; j += lanes)
+        store(place(j) + k * kTileColumns<T>, load(b.data + k * b.stride + j) * alpha);
   }
+  for (int64_t j = whole; j < cols || j % kTileColumns<T> != 0; j += lanes)
+    pack_last(b.from(0, std::min(j, cols)), depth, cols - j, alpha, place(j));
 }
 
 }  // namespace polar::cpu

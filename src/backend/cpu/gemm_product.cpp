@@ -11,39 +11,50 @@ namespace polar::cpu {
 namespace {
 
 // Of a and b at most this much is packed at a time, so that it stays in the L2 cache.
-constexpr int64_t kPackedTiles = 8;    // row blocks of a: 120 KiB in f32
-constexpr int64_t kPackedPanels = 32;  // panels of b: 1 MiB
+constexpr int64_t kPackedBlocks = 8;   // of rows of a: 170 KiB in f32
+constexpr int64_t kPackedPanels = 24;  // of b: 1.1 MiB
 // With so few rows, as in decoding, a panel is used once or twice: better while it is still in L1.
 constexpr int64_t kFewRows = 2 * kTileRows;
 
-constexpr size_t kBytesOfA = kPackedTiles * kTileRows * kPackedRow * sizeof(double);
-constexpr size_t kBytesOfB = kPackedPanels * kBlockDepth * kTileColumns<double> * sizeof(double);
-constexpr size_t kAlignment = 4096;
-
-// The packed operands of one thread.
-struct PackingBuffers {
-  struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<void, Free> a{allocate(kBytesOfA)}, b{allocate(kBytesOfB)};
-
-  static void* allocate(size_t bytes) {
-    void* memory = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
-    if (memory == nullptr) throw std::bad_alloc();
-    return memory;
+// The packed operands of one thread, for either dtype.
+class PackingBuffers {
+ public:
+  template <class T>
+  T* a() const {
+    return reinterpret_cast<T*>(memory_.get() + kBytesOfB);
   }
+  template <class T>
+  T* b() const {
+    return reinterpret_cast<T*>(memory_.get());
+  }
+
+ private:
+  static constexpr size_t kAlignment = 4096;
+  static constexpr size_t kBytesOfB = kPackedPanels * kPanel<double> * sizeof(double);
+  static constexpr size_t kBytesOfA = kPackedBlocks * kPackedRows * sizeof(double);
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  static std::byte* allocate() {
+    constexpr size_t bytes = (kBytesOfA + kBytesOfB + kAlignment - 1) / kAlignment * kAlignment;
+    void* memory = std::aligned_alloc(kAlignment, bytes);
+    if (memory == nullptr) throw std::bad_alloc();
+    return static_cast<std::byte*>(memory);
+  }
+  std::unique_ptr<std::byte, Free> memory_{allocate()};
 };
 
-PackingBuffers& packing_buffers() {
-  thread_local PackingBuffers buffers;
+const PackingBuffers& packing_buffers() {
+  thread_local const PackingBuffers buffers;
   return buffers;
 }
 
 // One tile; the last columns go through a whole tile beside c, so that the same code computes them.
 template <class T>
-void tile_of(const MatrixProduct<T>& p, const Tile<T>& tile, int64_t rows, int64_t cols) {
-  const auto kernel = p.a.transposed ? kTileKernels<T, PackedA::columns>[static_cast<size_t>(rows - 1)]
-                                     : kTileKernels<T, PackedA::rows>[static_cast<size_t>(rows - 1)];
+void multiply_tile_of(bool packed, const Tile<T>& tile, int64_t rows, int64_t cols) {
+  const auto index = static_cast<size_t>(rows - 1);
+  const auto kernel =
+      packed ? kTileKernels<T, LayoutOfA::packed>[index] : kTileKernels<T, LayoutOfA::rows>[index];
   if (cols >= kTileColumns<T>) return kernel(tile);
   T beside[kTileRows * kTileColumns<T>] = {};
   if (tile.beta != T(0))
@@ -57,22 +68,32 @@ void tile_of(const MatrixProduct<T>& p, const Tile<T>& tile, int64_t rows, int64
     std::copy_n(beside + r * kTileColumns<T>, cols, tile.c + r * tile.c_stride);
 }
 
-// The tiles of `rows` rows and `cols` columns of c from (row, col) on, whose operands are packed.
+// A part of c and the k whose products are added to it in one go.
+struct Block {
+  int64_t row, rows, col, cols, k, depth;
+};
+
+// All tiles of a block, row by row of tiles: the rows of a stay in L1 while the panels pass by.
 template <class T>
-void tiles_of(const MatrixProduct<T>& p, int64_t row, int64_t rows, int64_t col, int64_t cols, Tile<T> tile) {
-  const T* a = tile.a;
-  const T* addend = tile.beta == T(0) ? nullptr : tile.addend + row * tile.addend_stride + col;
-  T* c = tile.c + row * tile.c_stride + col;
-  const T* b = tile.b;
-  for (int64_t i = 0; i < rows; i += kTileRows) {
-    const int64_t tile_rows = std::min<int64_t>(kTileRows, rows - i);
-    tile.a = a + i * kPackedRow;
-    for (int64_t j = 0; j < cols; j += kTileColumns<T>) {
-      if (p.lower && row + i + tile_rows <= col + j) break;
-      tile.b = b + j * kBlockDepth;
-      if (addend != nullptr) tile.addend = addend + i * tile.addend_stride + j;
-      tile.c = c + i * tile.c_stride + j;
-      tile_of(p, tile, tile_rows, cols - j);
+void multiply_block(const MatrixProduct<T>& p, const Block& block, const T* packed_a, const T* packed_b) {
+  const bool first = block.k == 0;  // later blocks add to what is there
+  const T* addend = first ? p.addend : p.c;
+  Tile<T> tile;
+  tile.depth = block.depth;
+  tile.a_stride = p.a.stride;
+  tile.beta = first ? p.beta : T(1);
+  tile.addend_stride = first ? p.addend_stride : p.c_stride;
+  tile.c_stride = p.c_stride;
+  for (int64_t i = 0; i < block.rows; i += kTileRows) {
+    const int64_t rows = std::min<int64_t>(kTileRows, block.rows - i), row = block.row + i;
+    tile.a = p.a.transposed ? packed_a + i / kTileRows * kPackedRows : p.a.from(row, block.k).data;
+    for (int64_t j = 0; j < block.cols; j += kTileColumns<T>) {
+      const int64_t col = block.col + j;
+      if (p.lower && row + rows <= col) break;
+      tile.b = packed_b + j / kTileColumns<T> * kPanel<T>;
+      if (tile.beta != T(0)) tile.addend = addend + row * tile.addend_stride + col;
+      tile.c = p.c + row * p.c_stride + col;
+      multiply_tile_of(p.a.transposed, tile, rows, block.cols - j);
     }
   }
 }
@@ -113,30 +134,21 @@ MatrixProduct<T> MatrixProduct<T>::part(int64_t row, int64_t part_rows, int64_t 
 template <class T>
 void multiply(const MatrixProduct<T>& p) {
   if (p.depth == 0) return scale_addend(p);
-  PackingBuffers& buffers = packing_buffers();
-  T* const packed_a = static_cast<T*>(buffers.a.get());
-  T* const packed_b = static_cast<T*>(buffers.b.get());
-  const int64_t step_of_cols = (p.rows <= kFewRows ? 1 : kPackedPanels) * kTileColumns<T>;
-  const int64_t step_of_rows = kPackedTiles * kTileRows;
-  const int64_t depth = block_depth(p.depth);
-  for (int64_t col = 0; col < p.cols; col += step_of_cols) {
-    const int64_t cols = std::min(step_of_cols, p.cols - col);
-    for (int64_t k = 0; k < p.depth; k += depth) {
-      const bool first = k == 0;
-      const Tile<T> tile{.depth = std::min(depth, p.depth - k),
-                         .a = packed_a,
-                         .b = packed_b,
-                         .beta = first ? p.beta : T(1),
-                         .addend = first ? p.addend : p.c,
-                         .addend_stride = first ? p.addend_stride : p.c_stride,
-                         .c = p.c,
-                         .c_stride = p.c_stride};
-      pack_b(p.b.from(k, col), tile.depth, cols, p.alpha, packed_b);
-      for (int64_t row = 0; row < p.rows; row += step_of_rows) {
-        const int64_t rows = std::min(step_of_rows, p.rows - row);
+  T* const packed_a = packing_buffers().a<T>();
+  T* const packed_b = packing_buffers().b<T>();
+  const int64_t row_step = p.a.transposed ? kPackedBlocks * kTileRows : p.rows;
+  const int64_t col_step = (p.rows <= kFewRows ? 1 : kPackedPanels) * kTileColumns<T>;
+  const int64_t depth_step = block_depth(p.depth);
+  for (int64_t col = 0; col < p.cols; col += col_step) {
+    const int64_t cols = std::min(col_step, p.cols - col);
+    for (int64_t k = 0; k < p.depth; k += depth_step) {
+      const int64_t depth = std::min(depth_step, p.depth - k);
+      pack_b(p.b.from(k, col), depth, cols, p.alpha, packed_b);
+      for (int64_t row = 0; row < p.rows; row += row_step) {
+        const int64_t rows = std::min(row_step, p.rows - row);
         if (p.lower && row + rows <= col) continue;
-        pack_a(p.a.from(row, k), rows, tile.depth, packed_a);
-        tiles_of(p, row, rows, col, cols, tile);
+        if (p.a.transposed) pack_a(p.a.from(row, k), rows, depth, packed_a);
+        multiply_block(p, {row, rows, col, cols, k, depth}, packed_a, packed_b);
       }
     }
   }
@@ -145,7 +157,7 @@ void multiply(const MatrixProduct<T>& p) {
 // Costs in cycles for each k: of a tile, and of packing a row of a and a column of b (measured).
 template <class T>
 Grid choose_grid(int64_t rows, int64_t cols, int64_t threads) {
-  constexpr double kRowOfA = 0.12, kColumnOfB = 0.3;
+  constexpr double kRowOfA = 0.1, kColumnOfB = 0.4;
   Grid best{rows, cols, 1, 1};
   double least = 1e300;
   for (int64_t down = 1; down <= std::min(divide_up(rows, kTileRows), threads); ++down)
