@@ -35,7 +35,7 @@ if ! command -v dpkg-query >/dev/null; then
 fi
 missing=()
 for package in "${packages[@]}"; do
-  # The first letters of ${db:Status-Status}: "installed" when it is there.
+  # A package that was removed but not purged is known to dpkg too, with another status than "installed".
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")
 done
 if [ ${#missing[@]} -eq 0 ]; then
@@ -53,7 +53,6 @@ if [ "$(id -u)" -ne 0 ]; then
   fi
   as_root=(sudo)
 fi
-export DEBIAN_FRONTEND=noninteractive
 echo "setup: installing with apt-get"
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

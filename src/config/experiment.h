@@ -1,4 +1,5 @@
-// A whole experiment as its YAML file says it (design, section 12), checked and with every default filled in.
+// A whole experiment as its YAML file says it (configs/reference.yaml explains every key), checked and with
+// every default filled in.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +33,8 @@ struct BatchConfig {
 struct TrainConfig {
   int64_t max_steps = 0;
   Recompute recompute = Recompute::none;
-  std::string
-      init_from;  // an HF directory or checkpoint whose weights start the run (not its optimizer state)
+  // An HF directory or checkpoint whose weights start the run (not its optimizer state).
+  std::string init_from;
 
   bool operator==(const TrainConfig&) const = default;
 };

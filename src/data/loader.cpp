@@ -27,15 +27,13 @@ void check_shard(const Shard& shard, const LoaderOptions& options) {
   if (info.vocab_size > static_cast<uint64_t>(options.vocab_size))
     fail_usage(
         "{} was written for a vocabulary of {}, the model has {}: raise model.vocab_size, or prepare the "
-        "data with "
-        "another tokenizer",
+        "data with another tokenizer",
         shard.path().string(), info.vocab_size, options.vocab_size);
   if (!options.tokenizer_hash.empty() && !info.tokenizer_hash.empty() &&
       info.tokenizer_hash != options.tokenizer_hash)
     fail_usage(
         "{} was written with another tokenizer (hash {}) than data.tokenizer (hash {}): prepare it again, or "
-        "name the "
-        "tokenizer that made it",
+        "name the tokenizer that made it",
         shard.path().string(), info.tokenizer_hash, options.tokenizer_hash);
 }
 
@@ -108,8 +106,7 @@ void Loader::open_source(const DataSource& source) {
   if (opened.samples() == 0)
     fail_usage(
         "the data source \"{}\" has {} tokens in {} shards: too few for one sample of sequence_length + 1 = "
-        "{} "
-        "tokens",
+        "{} tokens",
         source.path, tokens, opened.shards.size(), options_.sequence_length + 1);
   samples_ += opened.samples();
   sources_.push_back(std::move(opened));

@@ -14,8 +14,7 @@
 //       80     32  XXH3-128 over the bytes [128, end) and then [0, 80), hexadecimal
 //      112     16  zeros
 //      128         N tokens, then zeros up to a multiple of 8 bytes
-//                  D document starts, u64: positions of the documents' first tokens, strictly increasing from
-//                  0
+//                  D document starts, u64: positions of the documents' first tokens, increasing from 0
 //
 // Nothing follows. A document's tokens end with the tokenizer's eos, if it has one.
 //

@@ -1,16 +1,13 @@
 // The one interface to a device: every operation that the model, the optimizers and the trainer need. They
-// are written once against it; backends (src/backend) implement it. Nothing above src/backend names a
-// backend.
+// are written once against it; backends (src/backend) implement it. Nothing above src/backend names one.
 //
 // Conventions
-//  * Shapes in the comments use B batch, T time, N = B*T rows, C width, I MLP width, Hq/Hkv heads, D head
-//  width,
-//    V vocabulary. Everything is row-major; a MatrixView may have a row stride, a Tensor is contiguous.
-//  * "=" writes the output, "+=" accumulates into it. Outputs do not overlap inputs unless the comment says
-//  so.
+//  * Shapes in the comments use B batch, T time, N = B*T rows, C width, I MLP width, Hq/Hkv heads,
+//    D head width, V vocabulary. Everything is row-major; a MatrixView may have a row stride, a Tensor is
+//    contiguous.
+//  * "=" writes the output, "+=" accumulates into it. Outputs overlap inputs only where the comment says so.
 //  * dtypes: all floating tensors of a call share one dtype unless said otherwise. The CPU backend computes
-//  in
-//    f32, and in f64 for tests. Reductions accumulate in f32 or better, in an order that depends on the
+//    in f32, and in f64 for tests. Reductions accumulate in f32 or better, in an order that depends on the
 //    shapes alone: never on the number of threads. Same inputs, same bits.
 //  * Operations are queued; results are on the host only after `download` or `synchronize`. Scalars that one
 //    operation makes and another uses therefore stay in device memory (one-element f64 tensors).
@@ -135,13 +132,16 @@ struct StepControl {
   Tensor gradient_squares;    // f64 (1): sum of squares of all gradients
   double valid_tokens = 1.0;  // the loss is loss_sum / valid_tokens
   double clip_norm = 0.0;     // 0: no clipping; scale = min(1, clip_norm / (norm + 1e-6)) as torch does
-  bool guard = true;          // skip steps with a non-finite or spiking loss or gradient norm
-  double guard_deviations =
-      6.0;                     // spike: value > mean + k * max(std, 1e-3 |mean|) of the window; only once the
-  int64_t guard_window = 128;  // window holds guard_minimum values. Skipped steps do not enter the window.
+  // The guard skips steps with a non-finite or spiking loss or gradient norm. A spike is a value above
+  // mean + guard_deviations * max(std, 1e-3 |mean|) of the window, once it holds guard_minimum values.
+  // Skipped steps do not enter the window.
+  bool guard = true;
+  double guard_deviations = 6.0;
+  int64_t guard_window = 128;
   int64_t guard_minimum = 32;
-  Tensor window;   // f64 (2 + 2 * guard_window): count of values ever entered, reserved, losses, gradient
-                   // norms (rings)
+  // f64 (2 + 2 * guard_window): count of values ever entered, reserved, ring of losses, ring of gradient
+  // norms
+  Tensor window;
   Tensor control;  // f64 (kControlSize): read and written
 };
 
@@ -175,8 +175,7 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  // --- device and memory
-  // -------------------------------------------------------------------------------------
+  // --- device and memory ---
   virtual std::string device_name() const = 0;     // "cpu: 2 threads, AVX-512, OpenBLAS 0.3.21"
   virtual bool supports(DType compute) const = 0;  // for parameters and activations
   virtual bool host_memory() const = 0;            // device memory can be read by the host directly
@@ -189,8 +188,7 @@ class Ops {
   virtual void download(void* to, const Tensor& from) = 0;
   virtual void synchronize() = 0;
 
-  // --- flat operations
-  // ---------------------------------------------------------------------------------------
+  // --- flat operations ---
   virtual void fill(const Tensor& x, double value) = 0;                      // also i32
   virtual void copy(const Tensor& from, const Tensor& to) = 0;               // same dtype and count
   virtual void copy_rows(const MatrixView& from, const MatrixView& to) = 0;  // same dtype, rows and cols
@@ -202,15 +200,14 @@ class Ops {
   virtual void sum_squares(const Tensor& x, const Tensor& out, bool accumulate) = 0;
   virtual void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate) = 0;
 
-  // --- model
-  // ------------------------------------------------------------------------------------------------- c =
-  // alpha op(a) op(b) + beta c
+  // --- model ---
+  // c = alpha op(a) op(b) + beta c
   virtual void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
                     const MatrixView& b, double beta, const MatrixView& c) = 0;
   virtual void add_bias(const MatrixView& y, const Tensor& bias) = 0;         // y (N, C) += bias (C)
   virtual void bias_backward(const MatrixView& dy, const Tensor& dbias) = 0;  // dbias (C) += column sums
-  virtual void embedding_forward(const Tensor& ids, const Tensor& table,
-                                 const MatrixView& out) = 0;  // (N) -> (N, C)
+  // out (N, C) = rows `ids` (N) of table (V, C)
+  virtual void embedding_forward(const Tensor& ids, const Tensor& table, const MatrixView& out) = 0;
   // dtable (V, C) += ; rows of equal id are added in the order of their position. ids in [0, V).
   virtual void embedding_backward(const Tensor& ids, const MatrixView& dout, const Tensor& dtable,
                                   const Tensor& workspace) = 0;
@@ -234,19 +231,16 @@ class Ops {
   virtual size_t cross_entropy_workspace(int64_t rows, int64_t cols, int64_t vocabulary,
                                          DType dtype) const = 0;
 
-  // --- optimizers
-  // --------------------------------------------------------------------------------------------
+  // --- optimizers ---
   virtual void step_control(const StepControl& args) = 0;
   virtual void adamw(const AdamW& args) = 0;
   virtual void momentum_update(const MomentumUpdate& args) = 0;
   virtual void matrix_update(const MatrixUpdate& args) = 0;
 
-  // --- polar: batches of equally shaped matrices, x (batch, m, n), s = min(m, n)
-  // ------------------------------- factor[i] = 1 / (safety * ||x_i||_F + eps); x_i *= factor[i]. A zero
-  // matrix stays zero.
+  // --- polar: batches of equally shaped matrices, x (batch, m, n), s = min(m, n) ---
+  // x_i *= 1 / (safety * ||x_i||_F + eps). A zero matrix stays zero.
   virtual void polar_normalize(const Tensor& x, double safety, double eps) = 0;
-  // a (batch, s, s) = x x^T if m <= n, else x^T x: symmetric, half the work of a GEMM, both triangles
-  // written.
+  // a (batch, s, s) = x x^T if m <= n, else x^T x: half the work of a GEMM, both triangles written.
   virtual void polar_gram(const Tensor& x, const Tensor& a) = 0;
   // b (batch, s, s) = c1 a + c2 a^2 for symmetric a: half the work, both triangles written.
   virtual void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b) = 0;
@@ -254,15 +248,15 @@ class Ops {
   virtual void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) = 0;
   // out: f64 (batch) = <x_i, y_i>
   virtual void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) = 0;
-  // u = the exact orthogonal factor of x (from the SVD; singular values below s * eps * largest give 0). x is
-  // kept.
+  // u = the exact orthogonal factor of x, from the SVD; singular values below s * eps * largest give 0. x
+  // stays.
   virtual void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) = 0;
   virtual size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const = 0;
 };
 
 struct DeviceOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda"
-  int threads = 0;  // CPU threads; 0: OMP_NUM_THREADS, else all cores this process may use
+  int threads = 0;              // CPU threads; 0: OMP_NUM_THREADS, else all cores this process may use
 };
 
 // Makes the backend. Errors (exit code 2): an unknown device, or one that this binary or machine does not

@@ -51,8 +51,7 @@ struct ScheduleConfig {
   bool operator==(const ScheduleConfig&) const = default;
 };
 
-// One group of parameters. `type: muon` and `type: polargrad` in YAML are names for sets of the matrix
-// fields:
+// One group of parameters. `type: muon` and `type: polargrad` in YAML name sets of the matrix fields:
 //   polargrad: momentum first (beta .95), polar_express (5), nuclear alpha 1
 //   muon:      momentum first (beta .95) with Nesterov, newton_schulz jordan (5), scale jordan
 struct GroupConfig {

@@ -77,8 +77,7 @@ std::vector<Quintic> named_quintics(const std::string& name) {
   if (name == "classical_cubic") return {{1.5, -0.5, 0.0}};
   fail_usage(
       "oracle.coefficients: found \"{}\", expected jordan, quintic5, classical_quintic, classical_cubic or a "
-      "list "
-      "of [a, b, c]",
+      "list of [a, b, c]",
       name);
 }
 

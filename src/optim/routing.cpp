@@ -25,8 +25,7 @@ void check_kind(const GroupConfig& group, int index, const Parameter& parameter)
   if (group.type == GroupType::adamw || parameter.shape.rank() == 2) return;
   fail_usage(
       "optimizer.groups.{} ({}): claims {} of shape {}, but a matrix optimizer needs two dimensions; narrow "
-      "its "
-      "`match` (e.g. \"*_proj.weight\"), or put an adamw group that matches {} before it",
+      "its `match` (e.g. \"*_proj.weight\"), or put an adamw group that matches {} before it",
       index, group.name, parameter.name, parameter.shape.text(), parameter.name);
 }
 
@@ -40,14 +39,12 @@ void check_patterns(const std::vector<GroupConfig>& groups, const ParameterRegis
                        [&](const Parameter& p) { return glob_match(pattern, p.name); }))
         fail_usage(
             "optimizer.groups.{}.match: pattern \"{}\" matches no parameter of the model (the first is named "
-            "{}); "
-            "correct it or remove it; `*` stands for any characters, `?` for one",
+            "{}); correct it or remove it; `*` stands for any characters, `?` for one",
             g, pattern, parameters.empty() ? std::string("?") : parameters.front().name);
     if (std::find(routes.begin(), routes.end(), static_cast<int>(g)) == routes.end())
       fail_usage(
           "optimizer.groups.{} ({}): claims no parameter: all that it matches belongs to groups before it, "
-          "and the "
-          "first match wins; move it up, narrow the groups before it, or remove it",
+          "and the first match wins; move it up, narrow the groups before it, or remove it",
           g, groups[g].name);
   }
 }
