@@ -35,7 +35,8 @@ class Checker {
     if (m.num_attention_heads % m.num_key_value_heads != 0)
       refuse("model.num_key_value_heads", "found {}, expected a divisor of num_attention_heads = {}",
              m.num_key_value_heads, m.num_attention_heads);
-    if (m.head_dim > 256) refuse("model.head_dim", "found {}, expected at most 256", m.head_dim);
+    if (m.head_dim > model_limits::kHeadDim)
+      refuse("model.head_dim", "found {}, expected at most {}", m.head_dim, model_limits::kHeadDim);
     if (m.head_dim % 2 != 0)
       refuse("model.head_dim", "found {}, expected an even width (rotary embeddings turn pairs of features)",
              m.head_dim);

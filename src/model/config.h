@@ -31,4 +31,16 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
+// The largest sizes that are taken, from a configuration of ours and from a config.json alike.
+namespace model_limits {
+inline constexpr int64_t kVocabSize = int64_t{1} << 24;
+inline constexpr int64_t kHiddenSize = int64_t{1} << 20;
+inline constexpr int64_t kLayers = int64_t{1} << 16;
+inline constexpr int64_t kHeads = int64_t{1} << 16;
+inline constexpr int64_t kHeadDim = 256;
+inline constexpr int64_t kIntermediateSize = int64_t{1} << 22;
+inline constexpr int64_t kPositions = int64_t{1} << 30;
+inline constexpr int64_t kParameters = int64_t{1} << 48;  // so that no count of bytes overflows 64 bits
+}  // namespace model_limits
+
 }  // namespace polar

@@ -35,12 +35,6 @@ class Keys {
     if (value == nullptr) fail_usage("{}: key {} is missing", file_, key);
     return convert<T>(key, *value);
   }
-  // A size: at least 1.
-  int64_t need_size(const char* key) const {
-    const auto value = need<int64_t>(key);
-    if (value < 1) fail_usage("{}: {} is {}, expected at least 1", file_, key, value);
-    return value;
-  }
   template <class T>
   void only(const char* key, const T& supported) const {
     const T value = get<T>(key, supported);
@@ -115,6 +109,9 @@ int64_t read_window(const Keys& keys, int64_t layers) {
     windowed = std::count(types->begin(), types->end(), json("sliding_attention"));
   }
   if (window <= 0 || windowed == 0) return 0;
+  if (window > model_limits::kPositions)
+    fail_usage("{}: sliding_window: found {}, expected at most {}", keys.file(), window,
+               model_limits::kPositions);
   if (windowed != layers)
     fail_usage(
         "{}: {} of {} layers have a sliding window, supported are all or none (layer_types, "
@@ -224,15 +221,16 @@ HfConfig from_hf_json(const json& object, std::string_view file) {
   HfConfig hf;
   ModelConfig& model = hf.model;
   model.architecture = read_architecture(keys);
-  model.vocab_size = keys.need_size("vocab_size");
-  model.hidden_size = keys.need_size("hidden_size");
-  model.intermediate_size = keys.need_size("intermediate_size");
-  model.num_hidden_layers = keys.need_size("num_hidden_layers");
-  model.num_attention_heads = keys.need_size("num_attention_heads");
-  model.num_key_value_heads = keys.need_size("num_key_value_heads");
+  model.vocab_size = keys.need<int64_t>("vocab_size");
+  model.hidden_size = keys.need<int64_t>("hidden_size");
+  model.intermediate_size = keys.need<int64_t>("intermediate_size");
+  model.num_hidden_layers = keys.need<int64_t>("num_hidden_layers");
+  model.num_attention_heads = keys.need<int64_t>("num_attention_heads");
+  model.num_key_value_heads = keys.need<int64_t>("num_key_value_heads");
   const bool qwen3 = model.architecture == Architecture::qwen3;
   model.head_dim = keys.get<int64_t>("head_dim", qwen3 ? 128 : 0);
   model.max_position_embeddings = keys.get<int64_t>("max_position_embeddings", 32768);
+  check_sizes(model, fmt::format("{}: ", file));
   model.initializer_range = keys.get<double>("initializer_range", 0.02);
   model.rms_norm_eps = keys.get<double>("rms_norm_eps", 1e-6);
   model.rope_theta = read_rope_theta(keys);

@@ -7,26 +7,14 @@
 namespace polar {
 namespace {
 
-void check(const ModelConfig& c) {
-  const auto positive = [](int64_t value, const char* key) {
-    if (value <= 0) fail_usage("model.{}: found {}, expected a positive number", key, value);
-  };
-  positive(c.vocab_size, "vocab_size");
-  positive(c.hidden_size, "hidden_size");
-  positive(c.num_hidden_layers, "num_hidden_layers");
-  positive(c.num_attention_heads, "num_attention_heads");
-  positive(c.num_key_value_heads, "num_key_value_heads");
-  positive(c.intermediate_size, "intermediate_size");
-  if (c.num_attention_heads % c.num_key_value_heads != 0)
-    fail_usage("model.num_attention_heads: found {}, expected a multiple of num_key_value_heads ({})",
-               c.num_attention_heads, c.num_key_value_heads);
-  if (c.head_dim == 0 && c.hidden_size % c.num_attention_heads != 0)
-    fail_usage(
-        "model.hidden_size: found {}, expected a multiple of num_attention_heads ({}); or set head_dim",
-        c.hidden_size, c.num_attention_heads);
-  if (head_dim(c) < 2 || head_dim(c) % 2 != 0)
-    fail_usage("model.head_dim: found {}, expected an even number (rotary embeddings turn pairs)",
-               head_dim(c));
+// In double: this is what finds the sizes whose products int64_t does not hold.
+double approximate_parameters(const ModelConfig& c) {
+  const auto width = static_cast<double>(c.hidden_size), d = static_cast<double>(head_dim(c));
+  const double attention =
+      2.0 * width * d * static_cast<double>(c.num_attention_heads + c.num_key_value_heads);
+  const double mlp = 3.0 * width * static_cast<double>(c.intermediate_size);
+  return 2.0 * width * static_cast<double>(c.vocab_size) +
+         static_cast<double>(c.num_hidden_layers) * (attention + mlp);
 }
 
 LayerParameters add_layer(ParameterRegistry& r, const ModelConfig& c, int64_t index) {
@@ -62,8 +50,37 @@ int64_t head_dim(const ModelConfig& config) {
   return config.head_dim > 0 ? config.head_dim : config.hidden_size / config.num_attention_heads;
 }
 
+void check_sizes(const ModelConfig& c, std::string_view prefix) {
+  namespace limits = model_limits;
+  const auto range = [&](int64_t value, const char* key, int64_t low, int64_t high) {
+    if (value < low || value > high)
+      fail_usage("{}{}: found {}, expected {} to {}", prefix, key, value, low, high);
+  };
+  range(c.vocab_size, "vocab_size", 1, limits::kVocabSize);
+  range(c.hidden_size, "hidden_size", 1, limits::kHiddenSize);
+  range(c.num_hidden_layers, "num_hidden_layers", 1, limits::kLayers);
+  range(c.num_attention_heads, "num_attention_heads", 1, limits::kHeads);
+  range(c.num_key_value_heads, "num_key_value_heads", 1, limits::kHeads);
+  range(c.intermediate_size, "intermediate_size", 1, limits::kIntermediateSize);
+  range(c.max_position_embeddings, "max_position_embeddings", 0, limits::kPositions);
+  range(c.sliding_window, "sliding_window", 0, limits::kPositions);
+  if (c.num_attention_heads % c.num_key_value_heads != 0)
+    fail_usage("{}num_attention_heads: found {}, expected a multiple of num_key_value_heads ({})", prefix,
+               c.num_attention_heads, c.num_key_value_heads);
+  if (c.head_dim == 0 && c.hidden_size % c.num_attention_heads != 0)
+    fail_usage("{}hidden_size: found {}, expected a multiple of num_attention_heads ({}); or set head_dim",
+               prefix, c.hidden_size, c.num_attention_heads);
+  if (c.head_dim < 0 || head_dim(c) < 2 || head_dim(c) > limits::kHeadDim || head_dim(c) % 2 != 0)
+    fail_usage("{}head_dim: found {}, expected an even number (rotary embeddings turn pairs) from 2 to {}",
+               prefix, c.head_dim != 0 ? c.head_dim : head_dim(c), limits::kHeadDim);
+  if (const double count = approximate_parameters(c); count > static_cast<double>(limits::kParameters))
+    fail_usage(
+        "{}num_hidden_layers: {} layers of these sizes have {:.1e} parameters, expected at most {:.1e}",
+        prefix, c.num_hidden_layers, count, static_cast<double>(limits::kParameters));
+}
+
 ModelParameters make_parameters(const ModelConfig& config) {
-  check(config);
+  check_sizes(config, "model.");
   ModelParameters m;
   m.embedding =
       m.registry.add("model.embed_tokens.weight", Role::embedding, {config.vocab_size, config.hidden_size});
@@ -80,8 +97,9 @@ double flops_per_token(const ModelConfig& config, int64_t sequence_length) {
   const ParameterRegistry registry = make_registry(config);
   for (const Parameter& p : registry.parameters())
     if (p.role == Role::matrix) multiplied += static_cast<double>(p.count());
-  const double attention = static_cast<double>(config.num_hidden_layers * config.num_attention_heads *
-                                               head_dim(config) * sequence_length);
+  const double attention = static_cast<double>(config.num_hidden_layers) *
+                           static_cast<double>(config.num_attention_heads * head_dim(config)) *
+                           static_cast<double>(sequence_length);
   return 6.0 * multiplied + 6.0 * attention;
 }
 

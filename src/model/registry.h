@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "model/config.h"
@@ -22,7 +23,11 @@ struct ModelParameters {
   std::vector<LayerParameters> layers;
 };
 
-// Names as Hugging Face writes them. Error (exit code 2) if the sizes do not fit together.
+// Error (exit code 2) if a size is out of its limits (model/config.h) or the sizes do not fit together. The
+// message names the key behind `prefix`: "model.", or "config.json: ".
+void check_sizes(const ModelConfig& config, std::string_view prefix);
+
+// Names as Hugging Face writes them. Errors: those of check_sizes.
 ModelParameters make_parameters(const ModelConfig& config);
 inline ParameterRegistry make_registry(const ModelConfig& config) {
   return make_parameters(config).registry;

@@ -23,17 +23,17 @@ std::string_view name_of(Role role) {
 }
 
 int ParameterRegistry::add(std::string name, Role role, Shape shape, bool joined) {
-  if (find(name) >= 0) fail("parameter {} is registered twice", name);
+  const auto index = static_cast<int>(parameters_.size());
+  if (!indices_.emplace(name, index).second) fail("parameter {} is registered twice", name);
   const int64_t offset = joined ? parameters_.back().offset + parameters_.back().count() : end_;
   parameters_.push_back({std::move(name), role, shape, offset});
   end_ = (offset + shape.count() + kAlignment - 1) / kAlignment * kAlignment;
-  return static_cast<int>(parameters_.size()) - 1;
+  return index;
 }
 
 int ParameterRegistry::find(std::string_view name) const {
-  for (size_t i = 0; i < parameters_.size(); ++i)
-    if (parameters_[i].name == name) return static_cast<int>(i);
-  return -1;
+  const auto found = indices_.find(name);
+  return found == indices_.end() ? -1 : found->second;
 }
 
 int64_t ParameterRegistry::parameter_count() const {

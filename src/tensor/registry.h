@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +46,7 @@ class ParameterRegistry {
 
  private:
   std::vector<Parameter> parameters_;
+  std::map<std::string, int, std::less<>> indices_;  // by name
   int64_t end_ = 0;
 };
 
