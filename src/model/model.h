@@ -90,6 +90,7 @@ class Model {
 
   void forward_layers(const ModelBatch& batch);
   void forward_attention(int64_t layer, const ModelBatch& batch);
+  void forward_activation(int64_t layer, int64_t rows);
   void forward_mlp(int64_t layer, const ModelBatch& batch);
   void recompute_layer(int64_t layer, const ModelBatch& batch);
   void backward_mlp(int64_t layer, const ModelBatch& batch);

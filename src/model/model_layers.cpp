@@ -134,23 +134,31 @@ void Model::forward_attention(int64_t layer, const ModelBatch& batch) {
   linear(attention, parameter(p.o), delta_.slice(0, {rows, config_.hidden_size}));
 }
 
-// delta = down_proj(swiglu(gate_up(norm2)))
-void Model::forward_mlp(int64_t layer, const ModelBatch& batch) {
-  const int64_t rows = batch.batch * batch.time, mlp = config_.intermediate_size;
+// activation = swiglu(gate_up(norm2))
+void Model::forward_activation(int64_t layer, int64_t rows) {
+  const int64_t mlp = config_.intermediate_size;
   const LayerParameters& p = parameters_.layers[static_cast<size_t>(layer)];
   LayerBuffers& l = layers_[static_cast<size_t>(layer)];
   const MatrixView gate_up = l.gate_up.slice(0, {rows, 2 * mlp});
-  const MatrixView activation = l.activation.slice(0, {rows, mlp});
   linear(l.norm2.slice(0, {rows, config_.hidden_size}), joined_weight(parameter_values_, p.gate, 2 * mlp),
          gate_up);
-  ops_->swiglu_forward(gate_up, activation);
-  linear(activation, parameter(p.down), delta_.slice(0, {rows, config_.hidden_size}));
+  ops_->swiglu_forward(gate_up, l.activation.slice(0, {rows, mlp}));
+}
+
+// delta = down_proj(activation)
+void Model::forward_mlp(int64_t layer, const ModelBatch& batch) {
+  const int64_t rows = batch.batch * batch.time;
+  const LayerParameters& p = parameters_.layers[static_cast<size_t>(layer)];
+  const LayerBuffers& l = layers_[static_cast<size_t>(layer)];
+  forward_activation(layer, rows);
+  linear(l.activation.slice(0, {rows, config_.intermediate_size}), parameter(p.down),
+         delta_.slice(0, {rows, config_.hidden_size}));
 }
 
 // Computes again what the layers share (see plan_layer), by the same operations and so to the same bits.
 void Model::recompute_layer(int64_t layer, const ModelBatch& batch) {
   if (use_.recompute == Recompute::none) return;
-  const int64_t rows = batch.batch * batch.time, mlp = config_.intermediate_size;
+  const int64_t rows = batch.batch * batch.time;
   const LayerParameters& p = parameters_.layers[static_cast<size_t>(layer)];
   LayerBuffers& l = layers_[static_cast<size_t>(layer)];
   if (use_.recompute == Recompute::layer) {
@@ -160,10 +168,7 @@ void Model::recompute_layer(int64_t layer, const ModelBatch& batch) {
   } else {
     rms_norm(l.mid, {}, {}, p.post_norm, l.norm2, l.rstd2, rows);
   }
-  const MatrixView gate_up = l.gate_up.slice(0, {rows, 2 * mlp});
-  linear(l.norm2.slice(0, {rows, config_.hidden_size}), joined_weight(parameter_values_, p.gate, 2 * mlp),
-         gate_up);
-  ops_->swiglu_forward(gate_up, l.activation.slice(0, {rows, mlp}));
+  forward_activation(layer, rows);
 }
 
 void Model::backward_mlp(int64_t layer, const ModelBatch& batch) {
