@@ -13,6 +13,7 @@
 #include "command.h"
 #include "config/experiment.h"
 #include "ops/memory.h"
+#include "plan/precision.h"
 #include "plan/run_plan.h"
 
 namespace polar {
@@ -72,75 +73,100 @@ double gemm_peak(Ops& ops) {
 }
 
 // A training step on random ids: everything but the data loader.
+class RandomStep {
+ public:
+  RandomStep(const Experiment& experiment, Ops& ops)
+      : ops_(ops), plan_(experiment, ops), memory_(plan_.device, ops, MemoryKind::device) {
+    plan_.model.bind(ops, memory_.arena());
+    plan_.optimizer.bind(ops, memory_.arena());
+    plan_.model.initialize(experiment.run.seed);
+    fill_batch(experiment);
+    set_control(experiment);
+  }
+
+  void run() {
+    const auto begin = Clock::now();
+    ops_.fill(plan_.model.gradients(), 0.0);
+    ops_.fill(control_.loss_sum, 0.0);
+    for (int64_t micro = 0; micro < plan_.micro_steps; ++micro)
+      plan_.model.forward_backward(batch_, 1.0 / control_.valid_tokens, control_.loss_sum);
+    ops_.synchronize();
+    model_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
+    ++runs_;
+    ops_.sum_squares(plan_.model.gradients(), control_.gradient_squares, false);
+    ops_.step_control(control_);
+    plan_.optimizer.step(0, plan_.model.parameters(), plan_.model.gradients(), control_.control);
+  }
+  // Mean of forward and backward.
+  double model_seconds() const { return model_seconds_ / static_cast<double>(runs_); }
+  int64_t parameters() const { return plan_.model.registry().parameter_count(); }
+  std::string optimizer() const { return plan_.optimizer.group_names().front(); }
+
+ private:
+  void fill_batch(const Experiment& experiment) {
+    batch_.batch = plan_.micro_sequences;
+    batch_.time = experiment.data.sequence_length;
+    batch_.ids = memory_[plan_.input.ids];
+    batch_.targets = memory_[plan_.input.targets];
+    std::vector<int32_t> ids(static_cast<size_t>(batch_.ids.count()));
+    for (size_t i = 0; i < ids.size(); ++i)
+      ids[i] =
+          static_cast<int32_t>(random_bits(1, 3, i) % static_cast<uint64_t>(experiment.model.vocab_size));
+    ops_.upload(batch_.ids, ids.data());
+    std::rotate(ids.begin(), ids.begin() + 1, ids.end());
+    ops_.upload(batch_.targets, ids.data());
+  }
+  void set_control(const Experiment& experiment) {
+    control_.loss_sum = memory_[plan_.loss_sum];
+    control_.gradient_squares = memory_[plan_.gradient_squares];
+    control_.valid_tokens = static_cast<double>(experiment.batch.global_tokens);
+    control_.clip_norm = experiment.optimizer.clip_norm;
+    control_.guard = false;
+    control_.window = memory_[plan_.guard_window];
+    control_.guard_window = experiment.guard.window;
+    control_.control = memory_[plan_.control];
+    ops_.fill(control_.control, 0.0);
+    ops_.fill(control_.window, 0.0);
+  }
+
+  Ops& ops_;
+  RunPlan plan_;
+  PlannedMemory memory_;
+  ModelBatch batch_;
+  StepControl control_;
+  double model_seconds_ = 0.0;
+  int64_t runs_ = 0;
+};
+
 ExitCode bench_step(const BenchOptions& options) {
   const Experiment e = load_experiment(options.config, options.overrides);
   const auto ops =
       make_ops({e.run.device, static_cast<int>(options.threads > 0 ? options.threads : e.run.threads)});
+  check_precision(e.precision, *ops);
   const double peak = gemm_peak(*ops);
-  RunPlan plan(e, *ops);
-  const PlannedMemory device(plan.device, *ops, MemoryKind::device);
-  plan.model.bind(*ops, device.arena());
-  plan.optimizer.bind(*ops, device.arena());
-  plan.model.initialize(e.run.seed);
-  ops->fill(device[plan.control], 0.0);
-  ops->fill(device[plan.guard_window], 0.0);
-
-  ModelBatch batch;
-  batch.batch = plan.micro_sequences;
-  batch.time = e.data.sequence_length;
-  batch.ids = device[plan.input.ids];
-  batch.targets = device[plan.input.targets];
-  std::vector<int32_t> ids(static_cast<size_t>(batch.ids.count()));
-  for (size_t i = 0; i < ids.size(); ++i)
-    ids[i] = static_cast<int32_t>(random_bits(1, 3, i) % static_cast<uint64_t>(e.model.vocab_size));
-  ops->upload(batch.ids, ids.data());
-  std::rotate(ids.begin(), ids.begin() + 1, ids.end());
-  ops->upload(batch.targets, ids.data());
-
-  StepControl control;
-  control.loss_sum = device[plan.loss_sum];
-  control.gradient_squares = device[plan.gradient_squares];
-  control.valid_tokens = static_cast<double>(e.batch.global_tokens);
-  control.clip_norm = e.optimizer.clip_norm;
-  control.guard = false;
-  control.window = device[plan.guard_window];
-  control.guard_window = e.guard.window;
-  control.control = device[plan.control];
-  double model_seconds = 0.0;
-  const Timing t = measure(*ops, options.repeats, [&] {
-    const auto begin = Clock::now();
-    ops->fill(plan.model.gradients(), 0.0);
-    ops->fill(control.loss_sum, 0.0);
-    for (int64_t micro = 0; micro < plan.micro_steps; ++micro)
-      plan.model.forward_backward(batch, 1.0 / control.valid_tokens, control.loss_sum);
-    ops->synchronize();
-    model_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
-    ops->sum_squares(plan.model.gradients(), control.gradient_squares, false);
-    ops->step_control(control);
-    plan.optimizer.step(0, plan.model.parameters(), plan.model.gradients(), control.control);
-  });
-  const double flops =
-      flops_per_token(e.model, e.data.sequence_length) * static_cast<double>(e.batch.global_tokens);
-  model_seconds /= static_cast<double>(options.repeats + 2);
-  const nlohmann::ordered_json json{{"device", ops->device_name()},
-                                    {"parameters", plan.model.registry().parameter_count()},
-                                    {"optimizer", plan.optimizer.group_names().front()},
-                                    {"tokens_per_s", static_cast<double>(e.batch.global_tokens) / t.median},
-                                    {"spread", t.spread},
-                                    {"step_ms", 1e3 * t.median},
-                                    {"model_ms", 1e3 * model_seconds},
-                                    {"gemm_peak_gflops", 1e-9 * peak},
-                                    {"model_flops_per_step", flops},
-                                    {"share_of_peak", flops / model_seconds / peak}};
+  RandomStep step(e, *ops);
+  const Timing t = measure(*ops, options.repeats, [&] { step.run(); });
+  const auto tokens = static_cast<double>(e.batch.global_tokens);
+  const double flops = flops_per_token(e.model, e.data.sequence_length) * tokens;
+  const double model_seconds = step.model_seconds();
   if (options.json) {
+    const nlohmann::ordered_json json{{"device", ops->device_name()},
+                                      {"parameters", step.parameters()},
+                                      {"optimizer", step.optimizer()},
+                                      {"tokens_per_s", tokens / t.median},
+                                      {"spread", t.spread},
+                                      {"step_ms", 1e3 * t.median},
+                                      {"model_ms", 1e3 * model_seconds},
+                                      {"gemm_peak_gflops", 1e-9 * peak},
+                                      {"model_flops_per_step", flops},
+                                      {"share_of_peak", flops / model_seconds / peak}};
     std::printf("%s\n", json.dump().c_str());
     return ExitCode::done;
   }
   std::printf(
       "%s\n%lld parameters, %lld tokens a step\nstep            %8.2f ms (spread %.1f %%)  %.0f tokens/s\n",
-      ops->device_name().c_str(), static_cast<long long>(plan.model.registry().parameter_count()),
-      static_cast<long long>(e.batch.global_tokens), 1e3 * t.median, 100.0 * t.spread,
-      static_cast<double>(e.batch.global_tokens) / t.median);
+      ops->device_name().c_str(), static_cast<long long>(step.parameters()),
+      static_cast<long long>(e.batch.global_tokens), 1e3 * t.median, 100.0 * t.spread, tokens / t.median);
   std::printf("  model         %8.2f ms, %.1f GFLOP/s = %.1f %% of the measured GEMM peak (%.0f GFLOP/s)\n",
               1e3 * model_seconds, 1e-9 * flops / model_seconds, 100.0 * flops / model_seconds / peak,
               1e-9 * peak);
@@ -270,7 +296,9 @@ void add_bench(CLI::App& app, Action& action) {
   command->footer("Example: polartrain bench step configs/bench/3m.yaml --json");
   const auto add = [&](const char* name, const char* help, Bench bench) {
     CLI::App* part = command->add_subcommand(name, help);
-    part->add_option("--threads", options->threads, "CPU threads (0: all)")->capture_default_str();
+    part->add_option("--threads", options->threads, "CPU threads (0: all)")
+        ->capture_default_str()
+        ->check(CLI::Range(0, 4096));
     part->add_option("--repeats", options->repeats, "Measurements; the median counts")
         ->capture_default_str()
         ->check(CLI::Range(1, 100000));

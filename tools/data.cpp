@@ -40,7 +40,8 @@ void add_prepare(CLI::App& parent, Action& action) {
   app->add_option("--shard-tokens", options->shard_tokens, "a shard is closed after this many tokens")
       ->capture_default_str();
   app->add_option("--threads", options->threads, "0: all cores; the shards do not depend on it")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
   app->add_flag("--skip-bad", options->text.skip_bad_lines,
                 "count and leave out JSON lines that are not as expected");
   app->add_flag("--overwrite", options->overwrite, "replace the output of an earlier run");
@@ -99,7 +100,9 @@ ExitCode inspect(const InspectOptions& options) {
 void add_inspect(CLI::App& parent, Action& action) {
   auto options = std::make_shared<InspectOptions>();
   CLI::App* app = parent.add_subcommand("inspect", "Show what shards hold");
-  app->add_option("SHARD", options->shards, "token shards, ours or llm.c's")->required()->check(CLI::ExistingFile);
+  app->add_option("SHARD", options->shards, "token shards, ours or llm.c's")
+      ->required()
+      ->check(CLI::ExistingFile);
   app->add_option("--tokenizer", options->tokenizer, "show the first tokens as text");
   app->add_option("--tokens", options->tokens, "how many of the first tokens to show")->capture_default_str();
   app->footer("Example: polartrain data inspect data/demo/val-00000.bin --tokenizer data/demo.model");

@@ -15,6 +15,7 @@
 #include "data/tokenizer.h"
 #include "eval/evaluate.h"
 #include "eval/load_model.h"
+#include "eval/sampler.h"
 
 namespace polar {
 namespace {
@@ -69,6 +70,7 @@ void write_logits(Ops& ops, const fs::path& directory, const fs::path& file) {
            0.0, memory[logits_id]);
   std::vector<float> logits(static_cast<size_t>(use.time * vocabulary));
   ops.download(logits.data(), memory[logits_id]);
+  apply_softcap(logits, loaded.model().config().logit_softcap);
   const std::vector<NamedTensor> tensors{{"ids", {ids.data(), DType::i32, {1, use.time}}},
                                          {"logits", {logits.data(), DType::f32, {1, use.time, vocabulary}}}};
   write_safetensors(file, tensors);
@@ -149,16 +151,18 @@ void add_eval(CLI::App& app, Action& action) {
                       "Token shards (glob patterns); default: the run's validation split");
   command->add_option("--tokenizer", options->tokenizer,
                       "Tokenizer of the shards; default: the checkpoint's");
-  command->add_option("--sequence-length", options->sequence_length,
-                      "Tokens of a window; default: the run's");
+  command->add_option("--sequence-length", options->sequence_length, "Tokens of a window; default: the run's")
+      ->check(CLI::Range(1, 1 << 24));
   command->add_option("--sequences", options->sequences, "How many windows (0: all)")->capture_default_str();
   command->add_option("--micro-sequences", options->micro_sequences, "Windows computed at once")
       ->capture_default_str();
   command->add_option("--device", options->device, "auto or cpu")->capture_default_str();
-  command->add_option("--threads", options->threads, "CPU threads (0: all)")->capture_default_str();
+  command->add_option("--threads", options->threads, "CPU threads (0: all)")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
   command->add_flag("--json", options->json, "Print one JSON object");
   command->add_option("--logits", options->logits,
-                      "Write the logits of 32 fixed ids to this safetensors file");
+                      "Write the logits (after soft-cap) of 32 fixed ids to this safetensors file");
   command->footer("Example: polartrain eval runs/demo --json");
   command->callback([options, &action] { action = [options] { return run(*options); }; });
 }

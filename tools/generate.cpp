@@ -34,6 +34,14 @@ std::shared_ptr<const Tokenizer> tokenizer_of(const GenerateOptions& options, co
   return load_tokenizer(spec);
 }
 
+void check_length(int64_t prompt_tokens, int64_t new_tokens, int64_t positions) {
+  if (new_tokens > positions - prompt_tokens)  // no sum: --tokens may be as large as an integer can be
+    fail_usage(
+        "a prompt of {} tokens and --tokens {} are too long: the model has {} positions "
+        "(max_position_embeddings); use fewer --tokens or a shorter prompt",
+        prompt_tokens, new_tokens, positions);
+}
+
 ExitCode run(GenerateOptions options) {
   check_sampling(options.sampling);
   if (options.tokens < 1) fail_usage("--tokens: found {}, expected >= 1", options.tokens);
@@ -45,8 +53,10 @@ ExitCode run(GenerateOptions options) {
   if (prompt.empty()) prompt.push_back(std::max(tokenizer->eos_id(), int32_t{0}));  // a new document
 
   const auto ops = make_ops({options.device, options.threads});
+  const auto prompt_tokens = static_cast<int64_t>(prompt.size());
+  check_length(prompt_tokens, options.tokens, read_model_config(directory).max_position_embeddings);
   LoadedModel loaded(*ops, directory, ModelUse{});
-  Generator generator(*ops, loaded.model(), static_cast<int64_t>(prompt.size()) + options.tokens);
+  Generator generator(*ops, loaded.model(), prompt_tokens + options.tokens, tokenizer->vocab_size());
   StreamDecoder decoder(*tokenizer);
   const auto print = [](const std::string& text) {
     std::fwrite(text.data(), 1, text.size(), stdout);
@@ -86,9 +96,11 @@ void add_generate(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--seed", options->sampling.seed, "Same seed, same text")->capture_default_str();
   command->add_option("--tokenizer", options->tokenizer,
-                      "A SentencePiece model or 'bytes'; default: the checkpoint's");
+                      "A SentencePiece .model, a tokenizer.json or 'bytes'; default: the checkpoint's");
   command->add_option("--device", options->device, "auto or cpu")->capture_default_str();
-  command->add_option("--threads", options->threads, "CPU threads (0: all)")->capture_default_str();
+  command->add_option("--threads", options->threads, "CPU threads (0: all)")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
   command->add_flag("--ignore-end", options->ignore_end, "Go on behind the end-of-document token");
   command->footer(
       "Example: polartrain generate runs/demo --prompt \"It is a truth\" --tokens 100 --top-p 0.9");

@@ -1,11 +1,13 @@
 // polartrain: parses the command line, runs the chosen subcommand, turns errors into messages and exit codes.
+#include <cstdio>
 #include <exception>
+#include <iostream>
 #include <string>
 #include <string_view>
 
+#include <commit.h>  // made by version.cmake
 #include "base/log.h"
 #include "command.h"
-#include <commit.h>  // made by version.cmake
 #include "ops/ops.h"
 
 namespace {
@@ -23,6 +25,13 @@ std::string others_than(const CLI::App& app, std::string_view name) {
     names += (names.empty() ? "" : ", ") + command->get_name();
   }
   return names;
+}
+
+// What stdio and iostreams still hold is written only now: a full disk must not pass for success.
+void check_output() {
+  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  if (!std::cout.flush() || !written)
+    polar::fail("cannot write to standard output: is the disk full, or the reader gone?");
 }
 
 int run(int argc, char** argv) {
@@ -49,9 +58,13 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(polar::ExitCode::bad_usage);
+    if (app.exit(e) != 0) return static_cast<int>(polar::ExitCode::bad_usage);
+    check_output();  // of --help or --version
+    return 0;
   }
-  return static_cast<int>(action());
+  const polar::ExitCode code = action();
+  check_output();
+  return static_cast<int>(code);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "command.h"
 #include "config/experiment.h"
+#include "plan/precision.h"
 #include "plan/run_plan.h"
 
 namespace polar {
@@ -32,6 +33,9 @@ ExitCode run(const PlanOptions& options) {
     std::printf("%s\n", json.dump().c_str());
     return ExitCode::done;
   }
+  for (const PrecisionGap& gap : precision_gaps(experiment.precision, *ops))
+    std::printf("%s %s: this device computes in %s; the sizes below are %s's\n", gap.key.c_str(),
+                gap.found.c_str(), gap.expected.c_str(), gap.expected.c_str());
   std::printf(
       "parameters %lld\n%lld micro-batches of %lld sequences of %lld tokens a step\n\non the device\n%s\n",
       static_cast<long long>(parameters), static_cast<long long>(plan.micro_steps),

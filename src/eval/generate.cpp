@@ -1,7 +1,6 @@
 #include "eval/generate.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
 
@@ -21,10 +20,11 @@ ModelUse decoding_use(int64_t max_tokens) {
 
 }  // namespace
 
-Generator::Generator(Ops& ops, const Model& model, int64_t max_tokens)
+Generator::Generator(Ops& ops, const Model& model, int64_t max_tokens, int64_t tokenizer_vocab)
     : ops_(ops),
       decoder_(model.config(), decoding_use(max_tokens)),
       max_tokens_(max_tokens),
+      candidates_(std::min(model.config().vocab_size, tokenizer_vocab)),
       logits_(static_cast<size_t>(model.config().vocab_size)) {
   decoder_.plan(plan_, ops);
   ids_id_ = plan_.add("input", "ids", DType::i32, {std::min(kPiece, max_tokens)});
@@ -58,16 +58,14 @@ std::span<const float> Generator::feed(std::span<const int32_t> ids, int64_t pos
   const Tensor logits = (*memory_)[logits_id_];
   ops_.gemm(Transpose::no, Transpose::yes, 1.0, hidden, decoder_.head(), 0.0, logits);
   ops_.download(logits_.data(), logits);
-  const auto cap = static_cast<float>(decoder_.config().logit_softcap);
-  if (cap > 0.0f)
-    for (float& x : logits_) x = cap * std::tanh(x / cap);
+  apply_softcap(logits_, decoder_.config().logit_softcap);
   return logits_;
 }
 
 int64_t Generator::generate(std::span<const int32_t> prompt, int64_t count, const SamplingOptions& sampling,
                             std::optional<int32_t> stop_id, const std::function<bool(int32_t)>& on_token) {
   if (prompt.empty()) fail_usage("the prompt is empty: expected at least one token");
-  Sampler sampler(sampling, decoder_.config().vocab_size);
+  Sampler sampler(sampling, candidates_);
   std::span<const float> logits = feed(prompt, 0);
   auto position = static_cast<int64_t>(prompt.size());
   for (int64_t made = 0; made < count; ++made) {

@@ -16,8 +16,9 @@ namespace polar {
 // Decodes for one model; the cache holds `max_tokens` positions (prompt and continuation together).
 class Generator {
  public:
-  // Uses the parameters of `model`, which must outlive it.
-  Generator(Ops& ops, const Model& model, int64_t max_tokens);
+  // Uses the parameters of `model`, which must outlive it. `tokenizer_vocab`: only ids below it are drawn, so
+  // that the tokenizer knows each of them.
+  Generator(Ops& ops, const Model& model, int64_t max_tokens, int64_t tokenizer_vocab);
 
   // Continues `prompt` (at least one id) by up to `count` ids; `on_token` gets each as it comes and returns
   // false to stop. Stops after `stop_id` too, which is not passed on. Errors (exit code 2): an empty prompt,
@@ -33,7 +34,7 @@ class Generator {
  private:
   Ops& ops_;
   Model decoder_;
-  int64_t max_tokens_;
+  int64_t max_tokens_, candidates_;
   MemoryPlan plan_;
   BufferId ids_id_, logits_id_;
   std::optional<PlannedMemory> memory_;

@@ -17,14 +17,22 @@ void check_sampling(const SamplingOptions& options) {
     fail_usage("--top-p: found {}, expected a number in (0, 1]", options.top_p);
 }
 
-Sampler::Sampler(const SamplingOptions& options, int64_t vocab_size)
-    : options_(options), order_(static_cast<size_t>(vocab_size)), weights_(order_.size()) {
+void apply_softcap(std::span<float> logits, double cap) {
+  const auto c = static_cast<float>(cap);
+  if (c > 0.0f)
+    for (float& x : logits) x = c * std::tanh(x / c);
+}
+
+Sampler::Sampler(const SamplingOptions& options, int64_t candidates)
+    : options_(options), order_(static_cast<size_t>(candidates)), weights_(order_.size()) {
   check_sampling(options);
 }
 
-int32_t Sampler::choose(std::span<const float> logits, uint64_t index) {
+int32_t Sampler::choose(std::span<const float> all_logits, uint64_t index) {
+  const std::span<const float> logits = all_logits.first(order_.size());
+  if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
+    fail("the model's logits are not finite: the checkpoint is damaged or diverged");
   const auto best = std::max_element(logits.begin(), logits.end());
-  if (!std::isfinite(*best)) fail("the model's logits are not finite: the checkpoint is damaged or diverged");
   if (options_.temperature == 0.0) return static_cast<int32_t>(best - logits.begin());
 
   std::iota(order_.begin(), order_.end(), 0);

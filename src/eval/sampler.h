@@ -17,10 +17,15 @@ struct SamplingOptions {
 // Errors (exit code 2) name the option.
 void check_sampling(const SamplingOptions& options);
 
+// c * tanh(x / c) of every logit, in place; cap = 0: nothing.
+void apply_softcap(std::span<float> logits, double cap);
+
 // Draw number `index` of a text: a pure function of (logits, options, index). Ties go to the smaller id.
 class Sampler {
  public:
-  Sampler(const SamplingOptions& options, int64_t vocab_size);
+  // Only ids below `candidates` are drawn: a model's vocabulary may be padded beyond its tokenizer's.
+  Sampler(const SamplingOptions& options, int64_t candidates);
+  // `logits`: at least `candidates` of them. Error if one of these is not finite.
   int32_t choose(std::span<const float> logits, uint64_t index);
 
  private:

@@ -1,21 +1,25 @@
 #include "plan/precision.h"
 
-#include <string>
-
 #include "base/error.h"
 
 namespace polar {
 
-void check_precision(const PrecisionConfig& precision, const Ops& ops) {
-  if (ops.supports(DType::bf16)) return;
-  const auto check = [&](const char* key, const std::string& value) {
-    if (value != "fp32")
-      fail_usage("precision.{}: found {}, which this device ({}) does not compute in; expected fp32", key,
-                 value, ops.device_name());
+std::vector<PrecisionGap> precision_gaps(const PrecisionConfig& precision, const Ops& ops) {
+  std::vector<PrecisionGap> gaps;
+  const auto look = [&](const char* key, const std::string& found, bool bf16) {
+    if (found != "fp32" && !(found == "bf16" && bf16)) gaps.push_back({key, found, "fp32"});
   };
-  check("compute", precision.compute);
-  check("master", precision.master);
-  check("gradients", precision.gradients);
+  const bool bf16 = ops.supports(DType::bf16);
+  look("precision.compute", precision.compute, bf16);
+  look("precision.master", precision.master, false);
+  look("precision.gradients", precision.gradients, bf16);
+  return gaps;
+}
+
+void check_precision(const PrecisionConfig& precision, const Ops& ops) {
+  for (const PrecisionGap& gap : precision_gaps(precision, ops))
+    fail_usage("{}: found {}, expected {}: '{}' has no {}", gap.key, gap.found, gap.expected,
+               ops.device_name(), gap.found);
 }
 
 }  // namespace polar

@@ -12,7 +12,7 @@ std::string sample_text(Ops& ops, const Model& model, const Experiment& experime
   if (experiment.data.tokenizer.empty()) return {};
   const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(experiment.data.tokenizer);
   const int64_t length = std::min<int64_t>(120, experiment.data.sequence_length);
-  Generator generator(ops, model, length);
+  Generator generator(ops, model, length, tokenizer->vocab_size());
   const int32_t start = std::max(tokenizer->eos_id(), int32_t{0});
   SamplingOptions sampling;
   sampling.seed = experiment.run.seed;

@@ -66,6 +66,26 @@ TEST(Sampler, TopPKeepsTheSmallestSetThatReachesP) {
   EXPECT_EQ(frequencies(options, 100).size(), 1u);
 }
 
+TEST(Sampler, IdsBehindTheCandidatesAreNeverDrawn) {
+  std::vector<float> padded = kLogits;
+  padded.push_back(100.0f);  // a padded row of the head, however likely
+  padded.push_back(std::nanf(""));
+  for (const double temperature : {0.0, 1.0}) {
+    SamplingOptions options;
+    options.temperature = temperature;
+    Sampler with_padding(options, 6), without(options, 6);
+    for (uint64_t i = 0; i < 100; ++i) EXPECT_EQ(with_padding.choose(padded, i), without.choose(kLogits, i));
+  }
+}
+
+TEST(Sampler, SoftcapIsCTanhXOverC) {
+  std::vector<float> logits = kLogits;
+  apply_softcap(logits, 0.0);
+  EXPECT_EQ(logits, kLogits);
+  apply_softcap(logits, 2.0);
+  for (size_t i = 0; i < logits.size(); ++i) EXPECT_NEAR(logits[i], 2.0 * std::tanh(kLogits[i] / 2.0), 1e-6);
+}
+
 TEST(Sampler, IsAFunctionOfSeedAndIndex) {
   SamplingOptions options;
   options.seed = 7;
@@ -95,8 +115,12 @@ TEST(Sampler, RefusesBadOptionsAndBrokenLogits) {
   EXPECT_TRUE(refused(1.0, 0, 1.01));
   EXPECT_TRUE(refused(1.0, 0, std::nan("")));
   EXPECT_FALSE(refused(0.0, 0, 1.0));
-  std::vector<float> broken(6, std::nanf(""));
-  EXPECT_THROW(Sampler({}, 6).choose(broken, 0), Error);
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()})
+    for (size_t place = 0; place < kLogits.size(); ++place) {
+      std::vector<float> broken = kLogits;
+      broken[place] = bad;
+      EXPECT_THROW(Sampler({}, 6).choose(broken, 0), Error) << place;
+    }
 }
 
 }  // namespace

@@ -132,6 +132,39 @@ TEST_F(Command, ThePlanAgreesWithTheRun) {
             first.at("memory_bytes").get<int64_t>());
 }
 
+// The CPU has no bf16: what would compute refuses it, the plan says what it shows instead.
+TEST_F(Command, FormatsThatTheDeviceDoesNotHave) {
+  for (const char* key : {"precision.compute", "precision.gradients"}) {
+    const std::string asked = std::string(key) + "=bf16";
+    expect_refused({"bench", "step", path("config.yaml"), asked, "--repeats", "1"}, 2, {key, "bf16", "fp32"});
+    const Finished plan = polartrain({"plan", path("config.yaml"), asked});
+    EXPECT_EQ(plan.code, 0) << plan.output;
+    EXPECT_THAT(plan.output, HasSubstr(std::string(key) + " bf16: this device computes in fp32"));
+  }
+}
+
+// A model's vocabulary may be padded beyond the tokenizer's: then nothing is drawn that is no text.
+TEST_F(Command, PaddedVocabulariesGenerateText) {
+  ASSERT_EQ(polartrain({"train", path("config.yaml"), "model.vocab_size=4000", "train.max_steps=1",
+                        "run.dir=" + path("padded")})
+                .code,
+            0);
+  const Finished text = polartrain({"generate", path("padded"), "--prompt", "a", "--tokens", "31",
+                                    "--temperature", "100", "--ignore-end"});
+  EXPECT_EQ(text.code, 0) << text.output;
+}
+
+TEST_F(Command, OutputThatCannotBeWrittenIsAnError) {
+  const std::vector<std::string> commands{"plan " + path("config.yaml"),
+                                          "data inspect " + path("tokens/val-00000.bin"),
+                                          "tokenizer encode bytes text", "--version"};
+  for (const std::string& command : commands) {
+    const Finished full = run_process({"/bin/sh", "-c", POLAR_BINARY " " + command + " > /dev/full"});
+    EXPECT_EQ(full.code, 1) << command << "\n" << full.output;
+    EXPECT_THAT(full.output, HasSubstr("cannot write to standard output")) << command;
+  }
+}
+
 TEST_F(Command, TheSameSeedWritesTheSameText) {
   const std::vector<std::string> arguments{"generate", checkpoint(), "--prompt", "She", "--tokens", "20",
                                            "--top-k",  "50",         "--top-p",  "0.9", "--seed",   "4"};
@@ -177,6 +210,8 @@ TEST_F(Command, BadCheckpoints) {
   expect_refused({"eval", checkpoint(), "--micro-sequences", "0"}, 2, {"--micro-sequences"});
   expect_refused({"eval", checkpoint(), "--sequences", "-3"}, 2, {"--sequences"});
   expect_refused({"eval", path("run"), "--device", "gpu0"}, 2, {"gpu0"});
+  expect_refused({"eval", path("run"), "--sequence-length", "-4"}, 2, {"--sequence-length"});
+  expect_refused({"eval", path("run"), "--threads", "-1"}, 2, {"--threads"});
 
   const std::string flipped = damaged_copy("flipped");
   {
@@ -216,8 +251,9 @@ TEST_F(Command, BadPromptsAndSampling) {
   expect_refused({"generate", checkpoint(), "--top-k", "-2"}, 2, {"--top-k"});
   expect_refused({"generate", checkpoint(), "--tokens", "0"}, 2, {"--tokens"});
   expect_refused({"generate", checkpoint(), "--tokens", "many"}, 2, {"--tokens"});
-  expect_refused({"generate", checkpoint(), "--prompt", "x", "--tokens", "1000"}, 2,
-                 {"max_position_embeddings"});
+  for (const char* tokens : {"32", "1000", "9223372036854775807"})
+    expect_refused({"generate", checkpoint(), "--prompt", "x", "--tokens", tokens}, 2,
+                   {"32 positions", "max_position_embeddings", "fewer --tokens", "shorter prompt"});
   expect_refused({"generate", checkpoint(), "--tokenizer", path("text.txt")}, 2, {"text.txt"});
   expect_refused({"generate", checkpoint(), "--prompt", std::string(5000, 'a'), "--tokens", "3"}, 2,
                  {"max_position_embeddings"});
@@ -235,6 +271,9 @@ TEST_F(Command, BadDataAndReports) {
   expect_refused({"data", "prepare", path("text.txt"), "--output", path("d"), "--tokenizer", "bytes",
                   "--validation-fraction", "1.5"},
                  2, {"validation fraction"});
+  expect_refused({"data", "prepare", path("text.txt"), "--output", path("d"), "--tokenizer", "bytes",
+                  "--threads", "5000"},
+                 2, {"--threads", "4096"});
   put(path("bad.jsonl"), "{\"text\": \"fine\"}\n{\"text\": 3}\n");
   expect_refused({"data", "prepare", path("bad.jsonl"), "--output", path("d"), "--tokenizer", "bytes"}, 2,
                  {"bad.jsonl:2"});
