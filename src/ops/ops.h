@@ -176,7 +176,7 @@ class Ops {
   virtual ~Ops() = default;
 
   // --- device and memory ---
-  virtual std::string device_name() const = 0;     // "cpu: 2 threads, AVX-512, OpenBLAS 0.3.21"
+  virtual std::string device_name() const = 0;     // "cpu: 2 threads, AVX-512"
   virtual bool supports(DType compute) const = 0;  // for parameters and activations
   virtual bool host_memory() const = 0;            // device memory can be read by the host directly
   virtual void* allocate(size_t bytes) = 0;        // aligned to MemoryPlan::kAlignment; Error naming the need

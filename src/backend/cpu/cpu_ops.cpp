@@ -13,10 +13,17 @@
 #include "base/error.h"
 #include "tensor/memory_plan.h"
 
-extern "C" char* openblas_get_config();
-
 namespace polar::cpu {
 namespace {
+
+// What this binary was compiled for.
+#if defined(__AVX512F__)
+constexpr const char* kVectorUnit = "AVX-512";
+#elif defined(__AVX2__)
+constexpr const char* kVectorUnit = "AVX2";
+#else
+constexpr const char* kVectorUnit = "128-bit vectors";
+#endif
 
 // Denormal numbers cost up to thirty times a normal operation, and Adam's moments of weights without
 // gradients end there for good. Every thread of the pool keeps its own setting.
@@ -30,7 +37,7 @@ void flush_denormals() {
 
 CpuOps::CpuOps(int threads) : threads_(threads > 0 ? threads : omp_get_max_threads()) {
   omp_set_num_threads(threads_);
-  openblas_set_num_threads(1);  // our own loops split the work: two pools would fight for the cores
+  openblas_set_num_threads(1);  // LAPACK's products: matrices are the tasks, two pools would fight for cores
 #pragma omp parallel
   {
     flush_denormals();
@@ -39,9 +46,7 @@ CpuOps::CpuOps(int threads) : threads_(threads > 0 ? threads : omp_get_max_threa
 }
 
 std::string CpuOps::device_name() const {
-  std::string blas = openblas_get_config();
-  const size_t space = blas.find(' ', blas.find(' ') + 1);
-  return fmt::format("cpu: {} thread{}, {}", threads_, threads_ == 1 ? "" : "s", blas.substr(0, space));
+  return fmt::format("cpu: {} thread{}, {}", threads_, threads_ == 1 ? "" : "s", kVectorUnit);
 }
 
 void* CpuOps::allocate(size_t bytes) {

@@ -7,8 +7,8 @@ namespace polar::cpu {
 
 class CpuOps : public Ops {
  public:
-  // Sets the number of OpenMP threads of the process (0: what OpenMP found) and one thread for each BLAS
-  // call.
+  // Sets the number of OpenMP threads of the process (0: what OpenMP found) and one thread for each call of
+  // LAPACK, and prepares every thread of the pool.
   explicit CpuOps(int threads);
 
   std::string device_name() const override;
