@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -141,6 +143,28 @@ TEST_F(Command, FormatsThatTheDeviceDoesNotHave) {
     EXPECT_EQ(plan.code, 0) << plan.output;
     EXPECT_THAT(plan.output, HasSubstr(std::string(key) + " bf16: this device computes in fp32"));
   }
+}
+
+// The logits for other implementations are what the model computes its loss from.
+TEST_F(Command, WrittenLogitsAreCapped) {
+  constexpr float kCap = 0.125f;
+  const std::string run = path("capped"), file = path("logits.safetensors");
+  ASSERT_EQ(polartrain({"train", path("config.yaml"), "run.dir=" + run, "train.max_steps=1",
+                        "model.initializer_range=1", fmt::format("model.logit_softcap={}", kCap)})
+                .code,
+            0);
+  ASSERT_EQ(polartrain({"eval", run, "--logits", file}).code, 0);
+  const std::string content = read_file(file);
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, content.data(), sizeof(header_bytes));
+  const auto header = nlohmann::json::parse(content.substr(8, header_bytes));
+  const auto [begin, end] = header.at("logits").at("data_offsets").get<std::pair<size_t, size_t>>();
+  std::vector<float> logits((end - begin) / sizeof(float));
+  std::memcpy(logits.data(), content.data() + 8 + header_bytes + begin, end - begin);
+  const auto [least, largest] = std::minmax_element(logits.begin(), logits.end());
+  EXPECT_GE(*least, -kCap);
+  EXPECT_LE(*largest, kCap);
+  EXPECT_GT(*largest, 0.9f * kCap);  // the cap is what bounds them
 }
 
 // A model's vocabulary may be padded beyond the tokenizer's: then nothing is drawn that is no text.
