@@ -79,15 +79,14 @@ void RunDirectory::check_configuration(const Experiment& experiment, const Train
   }
   if (options.change_config && !fixed.empty())
     fail_usage(
-        "the run in {} cannot continue with other values of{}\nStart a new run from its weights instead: "
-        "train.init_from={}",
+        "the run in {} cannot continue with other values of{}\n"
+        "Start a new run from its weights instead: train.init_from={}",
         path_.string(), fixed, checkpoint_->dir.string());
   if (!options.change_config)
     fail_usage(
         "the run in {} was started with another configuration:{}\n"
-        "Continue with the old values, take --change-config to continue with the new ones, --fresh to start "
-        "again, "
-        "or another run.dir.",
+        "Continue with the old values, take --change-config to continue with the new ones, --fresh to\n"
+        "start again, or another run.dir.",
         path_.string(), keys);
   log::warning("continuing with a changed configuration:{}", keys);
 }
