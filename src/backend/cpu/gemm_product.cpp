@@ -154,10 +154,11 @@ void multiply(const MatrixProduct<T>& p) {
   }
 }
 
-// Costs in cycles for each k: of a tile, and of packing a row of a and a column of b (measured).
+// Costs in cycles for each k: of a tile its rows, and for fetching a row of a and a column of b, which are
+// about equal: what fits best among these and others on two cores.
 template <class T>
 Grid choose_grid(int64_t rows, int64_t cols, int64_t threads) {
-  constexpr double kRowOfA = 0.1, kColumnOfB = 0.4;
+  constexpr double kRowOfA = 0.1, kColumnOfB = 0.1;
   Grid best{rows, cols, 1, 1};
   double least = 1e300;
   for (int64_t down = 1; down <= std::min(divide_up(rows, kTileRows), threads); ++down)
