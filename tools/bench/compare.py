@@ -42,13 +42,16 @@ def parse_arguments():
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--optimizers", nargs="+", choices=list(OPTIMIZERS), default=list(OPTIMIZERS))
     parser.add_argument("--mode", choices=["eager", "compile", "best"], default="best", help="of torch_step.py")
+    parser.add_argument("--torch-env", action="append", default=[], metavar="KEY=VALUE",
+                        help="environment of the PyTorch runs, e.g. OMP_WAIT_POLICY=passive (faster with OpenBLAS)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=10, help="measured steps of a PyTorch run (default: %(default)s)")
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="write all single results as JSON")
     return parser.parse_args()
 
 
-def run(command):
-    finished = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+def run(command, environment=None):
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=ROOT,
+                              env={**os.environ, **(environment or {})})  # fmt: skip
     if finished.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}: exit code {finished.returncode}\n{finished.stdout}{finished.stderr}")
     return finished.stdout
@@ -70,7 +73,8 @@ def measure_torch(arguments, torch, config, optimizer):
     with tempfile.NamedTemporaryFile(suffix=".json") as result:
         run([torch["python"], ROOT / "tools/bench/torch_step.py", config, "--optimizer", optimizer, "--mode",
              arguments.mode, "--threads", str(arguments.threads), "--steps", str(arguments.steps),
-             "--json", result.name])  # fmt: skip
+             "--json", result.name],
+            dict(setting.split("=", 1) for setting in arguments.torch_env))  # fmt: skip
         return json.loads(pathlib.Path(result.name).read_text())
 
 
