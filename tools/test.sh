@@ -51,7 +51,8 @@ ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@"
 [ $sanitized -eq 1 ] || exit 0
 echo "test: hostile input under the sanitizers"
 configure asan
-cmake --build --preset asan --target test_config test_checkpoint test_data test_fault
-for part in config checkpoint data fault; do
+parts=(config checkpoint data fault eval tools)
+cmake --build --preset asan --target "${parts[@]/#/test_}"
+for part in "${parts[@]}"; do
   OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive "build/asan/tests/test_$part" --gtest_brief=1
 done
