@@ -81,7 +81,7 @@ class Message {
   uint64_t fixed(size_t size) {
     const std::string_view part = take(size);
     uint64_t value = 0;
-    std::memcpy(&value, part.data(), part.size());
+    if (!part.empty()) std::memcpy(&value, part.data(), part.size());  // empty: data() may be null
     return value;
   }
 
