@@ -3,21 +3,49 @@
 #include "base/error.h"
 #include "ops/ops.h"
 #ifdef POLAR_HAVE_CUDA
+#include "backend/cuda/cuda_ops.h"
 #include "backend/cuda/devices.h"
 #endif
 
 namespace polar {
+namespace {
+
+constexpr int kDevice = 0;  // one process, one GPU: the first that CUDA_VISIBLE_DEVICES leaves
+
+#ifdef POLAR_HAVE_CUDA
+std::string cuda_problem() {
+  const cuda::DeviceCheck check = cuda::check_device(kDevice);
+  return check.usable ? "" : check.found;
+}
+std::unique_ptr<Ops> make_cuda() {
+  return std::make_unique<cuda::CudaOps>(kDevice);
+}
+#else
+std::string cuda_problem() {
+  return "this binary was built without CUDA";
+}
+std::unique_ptr<Ops> make_cuda() {
+  return nullptr;
+}
+#endif
+
+}  // namespace
 
 std::unique_ptr<Ops> make_ops(const DeviceOptions& options) {
-  if (options.device == "auto" || options.device == "cpu")
-    return std::make_unique<cpu::CpuOps>(options.threads);
-  fail_usage("device '{}': expected auto or cpu (this version computes on the CPU only)", options.device);
+  if (options.device == "cpu") return std::make_unique<cpu::CpuOps>(options.threads);
+  if (options.device != "auto" && options.device != "cuda")
+    fail_usage("device '{}': expected auto, cpu or cuda", options.device);
+  const std::string problem = cuda_problem();
+  if (problem.empty()) return make_cuda();
+  if (options.device == "auto") return std::make_unique<cpu::CpuOps>(options.threads);
+  fail_usage("device 'cuda': found {}; `polartrain --version` lists the devices, device 'cpu' always works",
+             problem);
 }
 
 std::string describe_backends() {
   std::string text = "backends:\n  cpu   " + cpu::CpuOps(0).device_name() + "\n";
 #ifdef POLAR_HAVE_CUDA
-  return text + "  cuda  device discovery only, no training yet; " + cuda::describe_devices();
+  return text + "  cuda  " + cuda::describe_devices();
 #else
   return text + "  cuda  not compiled in";
 #endif

@@ -184,6 +184,8 @@ class Ops {
   // Host memory that copies to the device fast and in the background (pinned, where that is a difference).
   virtual void* allocate_host(size_t bytes) = 0;
   virtual void release_host(void* memory) noexcept = 0;
+  // Both wait: `upload` has read `from` on return, `download` has written `to`, after everything queued
+  // before.
   virtual void upload(const Tensor& to, const void* from) = 0;
   virtual void download(void* to, const Tensor& from) = 0;
   virtual void synchronize() = 0;

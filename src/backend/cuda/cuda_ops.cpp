@@ -1,0 +1,63 @@
+#include "backend/cuda/cuda_ops.h"
+
+#include "backend/cuda/devices.h"
+#include "backend/cuda/gemm_plans.h"
+#include "base/error.h"
+
+namespace polar::cuda {
+namespace {
+
+// The current device is a property of the calling thread.
+int use(int device) {
+  use_device(device);
+  return device;
+}
+
+}  // namespace
+
+CudaOps::CudaOps(int device, std::string /*gemm_cache*/)
+    : device_(use(device)),
+      scratch_(make_device_memory(kScratchBytes)),
+      gemm_(std::make_unique<GemmPlans>()) {}
+
+CudaOps::~CudaOps() = default;
+
+std::string CudaOps::device_name() const {
+  return "cuda: " + describe_device(device_);
+}
+
+void* CudaOps::allocate(size_t bytes) {
+  use_device(device_);
+  return allocate_device(bytes);
+}
+
+void CudaOps::release(void* memory) noexcept {
+  release_device(memory);
+}
+
+void* CudaOps::allocate_host(size_t bytes) {
+  use_device(device_);
+  return allocate_pinned(bytes);
+}
+
+void CudaOps::release_host(void* memory) noexcept {
+  release_pinned(memory);
+}
+
+// Whether `from` is pinned or pageable: it has been read on return. For pageable memory the driver copies
+// through its own pinned buffers; for pinned memory only the wait makes it true.
+void CudaOps::upload(const Tensor& to, const void* from) {
+  CUDA_CHECK(cudaMemcpyAsync(to.data, from, to.bytes(), cudaMemcpyHostToDevice, stream_.get()));
+  stream_.synchronize();
+}
+
+void CudaOps::download(void* to, const Tensor& from) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from.data, from.bytes(), cudaMemcpyDeviceToHost, stream_.get()));
+  stream_.synchronize();
+}
+
+void CudaOps::synchronize() {
+  stream_.synchronize();
+}
+
+}  // namespace polar::cuda

@@ -1,0 +1,114 @@
+// The CUDA backend as an Ops: one GPU, one stream. The operations stand in the files of this folder, a family
+// each; their kernels in kernels/. Activations and weights are F32 or BF16; what accumulates over rows
+// (gradients of parameters), rstd, lse and losses are F32; arithmetic is in float.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/cuda/runtime.h"
+#include "ops/ops.h"
+
+namespace polar::cuda {
+
+class GemmPlans;
+
+class CudaOps final : public Ops {
+ public:
+  // Uses the GPU with this index (CUDA_VISIBLE_DEVICES numbers them). Error if it cannot be used.
+  // `gemm_cache`: a file that keeps the measured choice of GEMM algorithms; empty: measured in every process.
+  explicit CudaOps(int device = 0, std::string gemm_cache = "");
+  ~CudaOps() override;
+  CudaOps(const CudaOps&) = delete;
+  CudaOps& operator=(const CudaOps&) = delete;
+
+  // What every operation is queued on.
+  const Stream& stream() const { return stream_; }
+
+  std::string device_name() const override;
+  bool supports(DType compute) const override { return compute == DType::f32 || compute == DType::bf16; }
+  bool host_memory() const override { return false; }
+  void* allocate(size_t bytes) override;
+  void release(void* memory) noexcept override;
+  void* allocate_host(size_t bytes) override;
+  void release_host(void* memory) noexcept override;
+  void upload(const Tensor& to, const void* from) override;
+  void download(void* to, const Tensor& from) override;
+  void synchronize() override;
+
+  // flat.cpp
+  void fill(const Tensor& x, double value) override;
+  void copy(const Tensor& from, const Tensor& to) override;
+  void copy_rows(const MatrixView& from, const MatrixView& to) override;
+  void cast(const Tensor& from, const Tensor& to) override;
+  void scale(const Tensor& x, double factor) override;
+  void axpby(double a, const Tensor& x, double b, const Tensor& y) override;
+  void sum(const Tensor& x, const Tensor& out, bool accumulate) override;
+  void sum_squares(const Tensor& x, const Tensor& out, bool accumulate) override;
+  void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate) override;
+
+  // gemm.cpp; C may be F32 where A and B are BF16.
+  void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
+            const MatrixView& b, double beta, const MatrixView& c) override;
+
+  // bias.cpp
+  void add_bias(const MatrixView& y, const Tensor& bias) override;
+  void bias_backward(const MatrixView& dy, const Tensor& dbias) override;
+
+  // embedding.cpp
+  void embedding_forward(const Tensor& ids, const Tensor& table, const MatrixView& out) override;
+  void embedding_backward(const Tensor& ids, const MatrixView& dout, const Tensor& dtable,
+                          const Tensor& workspace) override;
+  size_t embedding_backward_workspace(int64_t rows) const override;
+
+  // norm.cpp
+  void rms_norm_forward(const RmsNormForward& args) override;
+  void rms_norm_backward(const RmsNormBackward& args) override;
+  size_t rms_norm_backward_workspace(int64_t rows, int64_t cols, DType dtype) const override;
+
+  // rope.cpp
+  void qk_norm_rope_forward(const QkNormRopeForward& args) override;
+  void qk_norm_rope_backward(const QkNormRopeBackward& args) override;
+  size_t qk_norm_rope_backward_workspace(int64_t rows, int64_t heads, int64_t head_dim,
+                                         DType dtype) const override;
+
+  // attention.cpp
+  void attention_forward(const AttentionForward& args) override;
+  void attention_backward(const AttentionBackward& args) override;
+  size_t attention_workspace(const AttentionShape& shape, DType dtype) const override;
+
+  // swiglu.cpp
+  void swiglu_forward(const MatrixView& gate_up, const MatrixView& out) override;
+  void swiglu_backward(const MatrixView& dout, const MatrixView& gate_up,
+                       const MatrixView& dgate_up) override;
+
+  // cross_entropy.cpp
+  void cross_entropy(const CrossEntropy& args) override;
+  size_t cross_entropy_workspace(int64_t rows, int64_t cols, int64_t vocabulary, DType dtype) const override;
+
+  // step_control.cpp, optimizer.cpp
+  void step_control(const StepControl& args) override;
+  void adamw(const AdamW& args) override;
+  void momentum_update(const MomentumUpdate& args) override;
+  void matrix_update(const MatrixUpdate& args) override;
+
+  // polar.cpp
+  void polar_normalize(const Tensor& x, double safety, double eps) override;
+  void polar_gram(const Tensor& x, const Tensor& a) override;
+  void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b) override;
+  void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) override;
+  void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) override;
+  void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) override;
+  size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override;
+
+ private:
+  // Bytes of scratch_: what the partial sums of one flat reduction or one bias gradient need.
+  static constexpr size_t kScratchBytes = size_t{4} << 20;
+
+  int device_;
+  Stream stream_;
+  DeviceMemory scratch_;
+  std::unique_ptr<GemmPlans> gemm_;
+};
+
+}  // namespace polar::cuda
