@@ -1,0 +1,243 @@
+// Streams, events and launches.
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <random>
+
+#include "device_emulation.h"
+#include "options.h"
+#include "report.h"
+#include "runtime.h"
+#include "worker.h"
+
+namespace polar::emulator {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+void do_next(const std::shared_ptr<Stream>& stream) {
+  stream->busy = true;
+  for (const Dependency& before : stream->queue.front().after) complete(before.stream, before.count);
+  stream->queue.front().work();
+  stream->queue.pop_front();
+  ++stream->done;
+  stream->busy = false;
+}
+
+std::mt19937& stream_random() {
+  static std::mt19937 random(options().seed);
+  return random;
+}
+
+std::shared_ptr<Stream> any_ready_stream() {
+  std::vector<std::shared_ptr<Stream>> ready;
+  for (const auto& stream : runtime().streams)
+    if (!stream->queue.empty() && !stream->busy) ready.push_back(stream);
+  return ready.empty() ? nullptr : ready[stream_random()() % ready.size()];
+}
+
+// What the default stream and the others owe each other.
+std::vector<Dependency> implicit_dependencies(const std::shared_ptr<Stream>& stream) {
+  const Runtime& state = runtime();
+  std::vector<Dependency> after;
+  if (stream == state.default_stream) {
+    for (const auto& other : state.streams)
+      if (other != stream && other->waits_for_default && other->done < other->issued)
+        after.push_back({other, other->issued});
+  } else if (stream->waits_for_default && state.default_stream->done < state.default_stream->issued) {
+    after.push_back({state.default_stream, state.default_stream->issued});
+  }
+  return after;
+}
+
+bool is_default(cudaStream_t handle) {
+  return handle == nullptr || handle == cudaStreamLegacy || handle == cudaStreamPerThread;
+}
+
+}  // namespace
+
+Runtime& runtime() {
+  static Runtime& state = *new Runtime;  // never destroyed: destructors of globals may still free memory
+  return state;
+}
+
+std::shared_ptr<Stream> stream_of(cudaStream_t handle) {
+  return is_default(handle) ? runtime().default_stream : handle->stream;
+}
+
+void complete(const std::shared_ptr<Stream>& stream, uint64_t count) {
+  constexpr uint32_t kOthers = 4;  // in random order, other streams get on a little meanwhile
+  while (stream->done < count) {
+    const bool detour = options().order == Order::random && stream_random()() % kOthers == 0;
+    const std::shared_ptr<Stream> next = detour ? any_ready_stream() : stream;
+    if (next != nullptr) do_next(next);
+  }
+}
+
+void complete_all() {
+  if (options().order == Order::random)
+    while (const std::shared_ptr<Stream> stream = any_ready_stream()) do_next(stream);
+  std::vector<std::shared_ptr<Stream>> streams = runtime().streams;
+  if (options().order == Order::reverse) std::reverse(streams.begin(), streams.end());
+  for (const auto& stream : streams) complete(stream, stream->issued);
+}
+
+cudaError_t enqueue(cudaStream_t handle, std::function<void()> work) {
+  const std::shared_ptr<Stream> stream = stream_of(handle);
+  stream->queue.push_back({std::move(work), implicit_dependencies(stream)});
+  ++stream->issued;
+  if (!options().lazy_streams) complete(stream, stream->issued);
+  return cudaSuccess;
+}
+
+void check_pointer_argument(const void* pointer, int position, std::source_location where) {
+  const std::lock_guard lock(runtime().mutex);
+  if (pointer == nullptr || find_allocation(pointer) != nullptr) return;
+  fail("launch at {}: argument {} of the kernel, {}, is not device memory", place(where), position,
+       fmt::ptr(pointer));
+}
+
+static bool launchable(const LaunchConfig& config) {
+  const dim3 &grid = config.grid, &block = config.block;
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (threads == 0 || threads > 1024 || block.z > 64) {
+    note(fmt::format("launch at {}: a block of {}x{}x{} threads", place(config.where), block.x, block.y,
+                     block.z));
+    return false;
+  }
+  if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
+    note(fmt::format("launch at {}: a grid of {}x{}x{} blocks", place(config.where), grid.x, grid.y, grid.z));
+    return false;
+  }
+  return true;
+}
+
+cudaError_t queue_launch(const LaunchConfig& config, const void* kernel, void (*run)(const void*),
+                         const void* bound, size_t bytes, size_t alignment) {
+  Runtime& state = runtime();
+  const std::lock_guard lock(state.mutex);
+  if (config.grid.x == 0 || config.grid.y == 0 || config.grid.z == 0) return cudaSuccess;
+  if (!launchable(config)) return finish(cudaErrorInvalidConfiguration);
+  const auto raised = state.shared_limits.find(kernel);
+  const size_t limit = raised == state.shared_limits.end() ? kDefaultSharedBytes : raised->second;
+  if (config.shared_bytes > limit) {
+    note(fmt::format("launch at {}: {} bytes of dynamic shared memory, {} are allowed", place(config.where),
+                     config.shared_bytes, limit));
+    return finish(cudaErrorInvalidValue);
+  }
+  const auto free_aligned = [alignment](void* memory) {
+    ::operator delete(memory, std::align_val_t(alignment));
+  };
+  const std::shared_ptr<void> arguments(::operator new(bytes, std::align_val_t(alignment)), free_aligned);
+  std::memcpy(arguments.get(), bound, bytes);
+  Grid grid{config.grid, config.block,    config.shared_bytes, limit > kDefaultSharedBytes,
+            run,         arguments.get(), config.where};
+  return finish(enqueue(config.stream, [grid, arguments] { run_grid(grid); }));
+}
+
+}  // namespace polar::emulator
+
+using namespace polar::emulator;  // NOLINT: what follows are the C functions of CUDA
+
+struct CUevent_st {
+  Dependency recorded;  // no stream: never recorded
+  std::shared_ptr<Clock::time_point> time = std::make_shared<Clock::time_point>();
+  bool timed = true;
+};
+
+static cudaError_t create_stream(cudaStream_t* handle, unsigned flags, int priority) {
+  Runtime& state = runtime();
+  const std::lock_guard lock(state.mutex);
+  *handle = new CUstream_st{std::make_shared<Stream>()};
+  (*handle)->stream->flags = flags;
+  (*handle)->stream->priority = priority;
+  (*handle)->stream->waits_for_default = (flags & cudaStreamNonBlocking) == 0;
+  state.streams.push_back((*handle)->stream);
+  return finish(cudaSuccess);
+}
+
+extern "C" {
+
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  return create_stream(stream, cudaStreamDefault, 0);
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  return create_stream(stream, flags, 0);
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority) {
+  return create_stream(stream, flags, priority);
+}
+// Work that is queued is still done.
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const std::lock_guard lock(runtime().mutex);
+  complete(stream->stream, stream->stream->issued);
+  std::erase(runtime().streams, stream->stream);
+  delete stream;
+  return finish(cudaSuccess);
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
+  const std::lock_guard lock(runtime().mutex);
+  const std::shared_ptr<Stream> stream = stream_of(handle);
+  complete(stream, stream->issued);
+  return finish(cudaSuccess);
+}
+cudaError_t cudaStreamQuery(cudaStream_t handle) {
+  const std::lock_guard lock(runtime().mutex);
+  const std::shared_ptr<Stream> stream = stream_of(handle);
+  if (stream->done == stream->issued) return cudaSuccess;
+  complete(stream, stream->done + 1);  // whoever asks again and again gets there
+  return cudaErrorNotReady;
+}
+cudaError_t cudaDeviceSynchronize() {
+  const std::lock_guard lock(runtime().mutex);
+  complete_all();
+  return finish(cudaSuccess);
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  *event = new CUevent_st;
+  return finish(cudaSuccess);
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  *event = new CUevent_st;
+  (*event)->timed = (flags & cudaEventDisableTiming) == 0;
+  return finish(cudaSuccess);
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return finish(cudaSuccess);
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
+  const std::lock_guard lock(runtime().mutex);
+  const std::shared_ptr<Stream> stream = stream_of(handle);
+  event->recorded = {stream, stream->issued + 1};
+  return finish(enqueue(handle, [time = event->time] { *time = Clock::now(); }));
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned) {
+  const std::lock_guard lock(runtime().mutex);
+  if (event->recorded.stream == nullptr) return finish(cudaSuccess);
+  return finish(enqueue(handle, [before = event->recorded] { complete(before.stream, before.count); }));
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const std::lock_guard lock(runtime().mutex);
+  if (event->recorded.stream != nullptr) complete(event->recorded.stream, event->recorded.count);
+  return finish(cudaSuccess);
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  const std::lock_guard lock(runtime().mutex);
+  const Dependency& recorded = event->recorded;
+  if (recorded.stream == nullptr || recorded.stream->done >= recorded.count) return cudaSuccess;
+  complete(recorded.stream, recorded.stream->done + 1);
+  return cudaErrorNotReady;
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  const std::lock_guard lock(runtime().mutex);
+  for (const cudaEvent_t event : {start, end}) {
+    if (event->recorded.stream == nullptr || !event->timed) return finish(cudaErrorInvalidResourceHandle);
+    if (event->recorded.stream->done < event->recorded.count) return finish(cudaErrorNotReady);
+  }
+  *milliseconds = std::chrono::duration<float, std::milli>(*end->time - *start->time).count();
+  return finish(cudaSuccess);
+}
+
+}  // extern "C"
