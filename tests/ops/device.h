@@ -4,12 +4,14 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/random.h"
@@ -32,6 +34,24 @@ std::vector<T> converted(const Values& values) {
   return out;
 }
 
+// bf16 as its bits: the upper half of a float, rounded to nearest even; and back.
+inline uint16_t to_bf16(double value) {
+  const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value));
+  if ((bits & 0x7fffffffU) > 0x7f800000U) return static_cast<uint16_t>(bits >> 16 | 0x40U);  // NaN stays NaN
+  return static_cast<uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
+}
+inline double from_bf16(uint16_t bits) {
+  return std::bit_cast<float>(uint32_t{bits} << 16);
+}
+// The values as a tensor of this dtype holds them.
+inline Values rounded(DType dtype, Values values) {
+  for (double& v : values) {
+    if (dtype == DType::f32) v = static_cast<float>(v);
+    if (dtype == DType::bf16) v = from_bf16(to_bf16(v));
+  }
+  return values;
+}
+
 // The device under test: POLAR_TEST_DEVICE, or cpu.
 inline std::string device_under_test() {
   const char* name = std::getenv("POLAR_TEST_DEVICE");
@@ -42,6 +62,7 @@ inline std::string device_under_test() {
 class Device {
  public:
   explicit Device(int threads = 2) : ops_(make_ops({.device = device_under_test(), .threads = threads})) {}
+  explicit Device(std::unique_ptr<Ops> ops) : ops_(std::move(ops)) {}
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
   ~Device() {
@@ -69,12 +90,20 @@ class Device {
     if (to.dtype == DType::f32) ops_->upload(to, converted<float>(values).data());
     if (to.dtype == DType::f64) ops_->upload(to, values.data());
     if (to.dtype == DType::i32) ops_->upload(to, converted<int32_t>(values).data());
+    if (to.dtype == DType::bf16) {
+      std::vector<uint16_t> bits;
+      for (double v : values) bits.push_back(to_bf16(v));
+      ops_->upload(to, bits.data());
+    }
     ops_->synchronize();
   }
   Values read(const Tensor& from) const {
     if (from.dtype == DType::f32) return read_as<float>(from);
     if (from.dtype == DType::i32) return read_as<int32_t>(from);
-    return read_as<double>(from);
+    if (from.dtype == DType::f64) return read_as<double>(from);
+    Values values = read_as<uint16_t>(from);
+    for (double& bits : values) bits = from_bf16(static_cast<uint16_t>(bits));
+    return values;
   }
 
  private:
