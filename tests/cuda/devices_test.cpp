@@ -3,11 +3,23 @@
 
 #include <gmock/gmock.h>
 
+#include "cuda/both.h"
+
 namespace polar::cuda {
 namespace {
 
 TEST(CudaDevices, AreDescribed) {
   EXPECT_THAT(describe_devices(), testing::HasSubstr("device 0: emulated, compute capability 9.0"));
+}
+
+TEST(CudaDevices, ArraysGoThereAndBack) {
+  test::Both both;
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
+    const test::Pair pair = both.random(dtype, {3, 5}, 1);
+    EXPECT_EQ(both.read_cuda(pair), both.read_cpu(pair));
+  }
+  const test::Pair integers = both.make(DType::i32, {2}, {-3, 7});
+  EXPECT_EQ(both.read_cuda(integers), (test::Values{-3, 7}));
 }
 
 }  // namespace
