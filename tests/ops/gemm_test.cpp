@@ -69,9 +69,17 @@ void expect_product(const Product& p, Transpose ta, Transpose tb, DType dtype) {
 }
 
 TEST(Gemm, EveryTransposeAndShapeAgreesWithNaiveLoops) {
-  const Product products[] = {{1, 1, 1, 1.0, 0.0},      {3, 5, 7, -0.5, 2.0},   {33, 17, 130, 1.0, 1.0},
-                              {130, 257, 64, 1.0, 0.0}, {1, 300, 70, 1.0, 0.5}, {300, 1, 70, 2.0, 0.0},
-                              {1, 5000, 129, 1.0, 0.5}};
+  const Product products[] = {{1, 1, 1, 1.0, 0.0},
+                              {3, 5, 7, -0.5, 2.0},
+                              {33, 17, 130, 1.0, 1.0},
+                              {130, 257, 64, 1.0, 0.0},
+                              {1, 300, 70, 1.0, 0.5},
+                              {300, 1, 70, 2.0, 0.0},
+                              {1, 5000, 129, 1.0, 0.5},
+                              // several blocks of the split kernel: of k, of rows, of columns
+                              {64, 64, 32, 1.0, 0.0},
+                              {75, 530, 801, 0.5, 1.0},
+                              {530, 75, 390, 1.0, 2.0}};
   for (const Product& p : products)
     for (const Transpose ta : kBoth)
       for (const Transpose tb : kBoth)
@@ -155,7 +163,8 @@ TEST(Gemm, EverySmallSize) {
       }
 }
 
-// An element's bits come from its row of a, its column of b and k: any part of a product has them too.
+// An element's bits come from its row of a, its column of b and k: any part of a product has them too, as
+// long as it is large enough for the same kernel (32 rows, 16 columns).
 TEST(Gemm, APartOfAProductHasTheBitsOfTheWhole) {
   constexpr int64_t m = 150, n = 210, k = 801;  // several blocks of k, several parts for two threads
   const auto stored = [](const Tensor& x, Transpose transpose, int64_t row, int64_t rows, int64_t col,
@@ -174,8 +183,8 @@ TEST(Gemm, APartOfAProductHasTheBitsOfTheWhole) {
           const Tensor b = device.random(dtype, {bt ? n : k, bt ? k : n}, 2);
           const Tensor whole = device.random(dtype, {m, n}, 3), parts = device.random(dtype, {m, n}, 3);
           device->gemm(ta, tb, 0.75, a, b, -1.5, whole);
-          const std::pair<int64_t, int64_t> rows[] = {{0, 1}, {1, 13}, {14, 30}, {44, 106}};
-          const std::pair<int64_t, int64_t> cols[] = {{0, 31}, {31, 1}, {32, 100}, {132, 78}};
+          const std::pair<int64_t, int64_t> rows[] = {{0, 33}, {33, 45}, {78, 72}};
+          const std::pair<int64_t, int64_t> cols[] = {{0, 31}, {31, 17}, {48, 84}, {132, 78}};
           for (const auto& [row, row_count] : rows)
             for (const auto& [col, col_count] : cols)
               device->gemm(ta, tb, 0.75, stored(a, ta, row, row_count, 0, k),
@@ -183,6 +192,50 @@ TEST(Gemm, APartOfAProductHasTheBitsOfTheWhole) {
                            MatrixView(parts).rows_from(row, row_count).columns(col, col_count));
           EXPECT_EQ(device.read(parts), device.read(whole)) << threads << " threads";
         }
+}
+
+// Not numbers stay visible whatever the kernel; a large one meets no overflow on the way.
+TEST(Gemm, NotANumberSpreadsToItsRowAndColumnOnly) {
+  constexpr int64_t size = 64;
+  Device device;
+  Values a(size * size, 1.0), b(size * size, 1.0e30);
+  a[5 * size + 7] = std::numeric_limits<double>::quiet_NaN();
+  const Tensor at = device.make(DType::f32, {size, size}, a),
+               bt = device.make(DType::f32, {size, size}, b);
+  const Tensor c = device.zeros(DType::f32, {size, size});
+  device->gemm(Transpose::no, Transpose::no, 1.0, at, bt, 0.0, c);
+  const Values got = device.read(c);
+  for (int64_t i = 0; i < size * size; ++i)
+    if (i / size == 5)
+      EXPECT_TRUE(std::isnan(got[i])) << i;
+    else
+      EXPECT_NEAR(got[i] / (size * 1.0e30), 1.0, 1e-6) << i;
+}
+
+// The bound holds for numbers of very different size too: the parts of a split operand scale with it.
+TEST(Gemm, NumbersOfManySizesKeepTheirDigits) {
+  constexpr int64_t size = 96;
+  Device device;
+  Values a = device.read(device.random(DType::f32, {size, size}, 1));
+  Values b = device.read(device.random(DType::f32, {size, size}, 2));
+  for (int64_t i = 0; i < size * size; ++i) {
+    a[i] = static_cast<float>(std::ldexp(a[i], static_cast<int>(i * 7 % 41) - 20));
+    b[i] = static_cast<float>(std::ldexp(b[i], static_cast<int>(i * 11 % 37) - 18));
+  }
+  const Tensor at = device.make(DType::f32, {size, size}, a),
+               bt = device.make(DType::f32, {size, size}, b);
+  const Tensor c = device.zeros(DType::f32, {size, size});
+  device->gemm(Transpose::no, Transpose::yes, 1.0, at, bt, 0.0, c);
+  const Values got = device.read(c);
+  for (int64_t i = 0; i < size; ++i)
+    for (int64_t j = 0; j < size; ++j) {
+      double sum = 0.0, magnitude = 0.0;
+      for (int64_t k = 0; k < size; ++k) {
+        sum += a[i * size + k] * b[j * size + k];
+        magnitude += std::abs(a[i * size + k] * b[j * size + k]);
+      }
+      EXPECT_LE(std::abs(got[i * size + j] - sum), (size + 3) * 0x1p-24 * magnitude) << i << ", " << j;
+    }
 }
 
 TEST(Gemm, ShapesThatDoNotFitAreRefused) {

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "backend/cpu/gemm_product.h"
+#include "backend/cpu/gemm_split.h"
 #include "base/error.h"
 #include "tensor/memory_plan.h"
 
@@ -46,7 +47,8 @@ CpuOps::CpuOps(int threads) : threads_(threads > 0 ? threads : omp_get_max_threa
 }
 
 std::string CpuOps::device_name() const {
-  return fmt::format("cpu: {} thread{}, {}", threads_, threads_ == 1 ? "" : "s", kVectorUnit);
+  return fmt::format("cpu: {} thread{}, {}{}", threads_, threads_ == 1 ? "" : "s", kVectorUnit,
+                     has_matrix_units() ? " and AMX" : "");
 }
 
 void* CpuOps::allocate(size_t bytes) {

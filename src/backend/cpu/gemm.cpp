@@ -22,7 +22,7 @@ void multiply_in_parts(const MatrixProduct<T>& product) {
   const int64_t threads = omp_in_parallel() ? 1 : omp_get_max_threads();
   const bool small = product.rows * product.cols * std::max<int64_t>(product.depth, 1) < kMinParallelWork;
   if (small || threads == 1) return multiply(product);
-  const Grid grid = choose_grid<T>(product.rows, product.cols, threads);
+  const Grid grid = choose_grid(product, threads);
   parallel_for(grid.down * grid.across, [&](int64_t i) {
     const int64_t row = i / grid.across * grid.rows, col = i % grid.across * grid.cols;
     multiply(product.part(row, std::min(grid.rows, product.rows - row), col,
@@ -44,17 +44,17 @@ void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const Matr
     require(x->stride >= std::max<int64_t>(x->cols, 1), "gemm: strides cover the columns");
   if (c.rows == 0 || c.cols == 0) return;
   dispatch(c.dtype, "gemm", [&]<class T>(T) {
-    multiply_in_parts(MatrixProduct<T>{.rows = c.rows,
-                                       .cols = c.cols,
-                                       .depth = k,
-                                       .alpha = static_cast<T>(alpha),
-                                       .a = {static_cast<const T*>(a.data), a.stride, ta},
-                                       .b = {static_cast<const T*>(b.data), b.stride, tb},
-                                       .beta = static_cast<T>(beta),
-                                       .addend = static_cast<const T*>(c.data),
-                                       .addend_stride = c.stride,
-                                       .c = static_cast<T*>(c.data),
-                                       .c_stride = c.stride});
+    multiply_in_parts(choose_kernel(MatrixProduct<T>{.rows = c.rows,
+                                                     .cols = c.cols,
+                                                     .depth = k,
+                                                     .alpha = static_cast<T>(alpha),
+                                                     .a = {static_cast<const T*>(a.data), a.stride, ta},
+                                                     .b = {static_cast<const T*>(b.data), b.stride, tb},
+                                                     .beta = static_cast<T>(beta),
+                                                     .addend = static_cast<const T*>(c.data),
+                                                     .addend_stride = c.stride,
+                                                     .c = static_cast<T*>(c.data),
+                                                     .c_stride = c.stride}));
   });
 }
 

@@ -3,7 +3,8 @@
 //
 // Every element of c is one chain of multiply-adds over the k of a block, in order, in a lane of its own;
 // blocks of k are cut by k alone. The bits of an element therefore depend on its row of a, its column of b
-// and k, and on nothing else: not on the size of c, on how it is cut, or on the thread that computes it.
+// and k, and on nothing else: not on the size of c, on how it is cut, or on the thread that computes it. The
+// same holds for the other kernel (gemm_split.h), which large fp32 products take on CPUs with matrix units.
 #pragma once
 
 #include <array>

@@ -4,7 +4,9 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <type_traits>
 
+#include "backend/cpu/gemm_split.h"
 #include "backend/cpu/parallel.h"
 
 namespace polar::cpu {
@@ -116,6 +118,14 @@ void scale_addend(const MatrixProduct<T>& p) {
 
 void reserve_packing_buffers() {
   packing_buffers();
+  reserve_split_buffers();
+}
+
+template <class T>
+MatrixProduct<T> choose_kernel(MatrixProduct<T> product) {
+  product.split = std::is_same_v<T, float> && has_matrix_units() &&
+                  gains_from_matrix_units(product.rows, product.cols, product.depth);
+  return product;
 }
 
 template <class T>
@@ -134,6 +144,8 @@ MatrixProduct<T> MatrixProduct<T>::part(int64_t row, int64_t part_rows, int64_t 
 template <class T>
 void multiply(const MatrixProduct<T>& p) {
   if (p.depth == 0) return scale_addend(p);
+  if constexpr (std::is_same_v<T, float>)
+    if (p.split) return multiply_split(p);
   T* const packed_a = packing_buffers().a<T>();
   T* const packed_b = packing_buffers().b<T>();
   const int64_t row_step = p.a.transposed ? kPackedBlocks * kTileRows : p.rows;
@@ -154,24 +166,26 @@ void multiply(const MatrixProduct<T>& p) {
   }
 }
 
-// Costs in cycles for each k: of a tile its rows, and for fetching a row of a and a column of b, which are
-// about equal: what fits best among these and others on two cores.
+// Costs in units of a row (or, split, of a strip of 32) of a tile for each k; fetching or packing a row of a
+// and a column of b: what fits best among these and others on two cores.
 template <class T>
-Grid choose_grid(int64_t rows, int64_t cols, int64_t threads) {
-  constexpr double kRowOfA = 0.1, kColumnOfB = 0.1;
+Grid choose_grid(const MatrixProduct<T>& product, int64_t threads) {
+  const double row_of_a = product.split ? 0.2 : 0.1, column_of_b = product.split ? 0.4 : 0.1;
+  const int64_t rows = product.rows, cols = product.cols;
+  const int64_t row_step = product.split ? 32 : kTileRows, col_step = kTileColumns<T>;
   Grid best{rows, cols, 1, 1};
   double least = 1e300;
-  for (int64_t down = 1; down <= std::min(divide_up(rows, kTileRows), threads); ++down)
+  for (int64_t down = 1; down <= std::min(divide_up(rows, row_step), threads); ++down)
     for (int64_t across = 1; across <= threads; ++across) {
-      Grid grid{divide_up(divide_up(rows, down), kTileRows) * kTileRows,
-                divide_up(divide_up(cols, across), kTileColumns<T>) * kTileColumns<T>, 0, 0};
+      Grid grid{divide_up(divide_up(rows, down), row_step) * row_step,
+                divide_up(divide_up(cols, across), col_step) * col_step, 0, 0};
       grid.down = divide_up(rows, grid.rows);
       grid.across = divide_up(cols, grid.cols);
       const double turns = static_cast<double>(divide_up(grid.down * grid.across, threads));
       const double part_rows = static_cast<double>(std::min(grid.rows, rows));
       const double part_cols = static_cast<double>(std::min(grid.cols, cols));
-      const double panels = static_cast<double>(divide_up(grid.cols, kTileColumns<T>));
-      const double cost = turns * (panels * part_rows + kRowOfA * part_rows + kColumnOfB * part_cols);
+      const double panels = static_cast<double>(divide_up(grid.cols, col_step));
+      const double cost = turns * (panels * part_rows + row_of_a * part_rows + column_of_b * part_cols);
       if (cost < least) {
         least = cost;
         best = grid;
@@ -184,7 +198,9 @@ template struct MatrixProduct<float>;
 template struct MatrixProduct<double>;
 template void multiply(const MatrixProduct<float>&);
 template void multiply(const MatrixProduct<double>&);
-template Grid choose_grid<float>(int64_t, int64_t, int64_t);
-template Grid choose_grid<double>(int64_t, int64_t, int64_t);
+template MatrixProduct<float> choose_kernel(MatrixProduct<float>);
+template MatrixProduct<double> choose_kernel(MatrixProduct<double>);
+template Grid choose_grid(const MatrixProduct<float>&, int64_t);
+template Grid choose_grid(const MatrixProduct<double>&, int64_t);
 
 }  // namespace polar::cpu

@@ -22,10 +22,16 @@ struct MatrixProduct {
   int64_t c_stride;
   // Only the lower triangle is wanted: what lies above the diagonal may be left as it is.
   bool lower = false;
+  // By the matrix units (gemm_split.h). Set it by choose_kernel for the whole product, before it is cut.
+  bool split = false;
 
   // The rows and columns of it that start at (row, col).
   MatrixProduct part(int64_t row, int64_t part_rows, int64_t col, int64_t part_cols) const;
 };
+
+// The product with the kernel that suits its size: the same for all its parts.
+template <class T>
+MatrixProduct<T> choose_kernel(MatrixProduct<T> product);
 
 // The whole product in the calling thread.
 template <class T>
@@ -37,7 +43,7 @@ struct Grid {
   int64_t down, across;  // parts
 };
 template <class T>
-Grid choose_grid(int64_t rows, int64_t cols, int64_t threads);
+Grid choose_grid(const MatrixProduct<T>& product, int64_t threads);
 
 // Makes the calling thread's packing buffers, which otherwise its first product makes.
 void reserve_packing_buffers();

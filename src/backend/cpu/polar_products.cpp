@@ -23,7 +23,8 @@ struct Triangle {
   static constexpr int64_t kSmallestEdge = 64;
   int64_t edge, count;
   Triangle(int64_t size, int64_t parts)
-      : edge(std::max(kSmallestEdge, divide_up(size, parts == 1 ? 1 : tiles_a_side(parts)))),
+      : edge(std::max(kSmallestEdge,
+                      divide_up(divide_up(size, parts == 1 ? 1 : tiles_a_side(parts)), 32) * 32)),
         count(divide_up(size, edge)) {}
   static int64_t tiles_a_side(int64_t parts) {
     int64_t side = 2;
@@ -64,7 +65,7 @@ void symmetric_products(int64_t batch, int64_t size, const Make& make) {
   parallel_for(batch * triangle.count * (triangle.count + 1) / 2, [&](int64_t task) {
     // Tile by tile through the batch, so that the small tiles of all matrices come last.
     const TriangleTile tile(task / batch, triangle.count);
-    const auto whole = make(task % batch);
+    const auto whole = choose_kernel(make(task % batch));
     const int64_t row = tile.row * triangle.edge, col = tile.col * triangle.edge;
     auto part =
         whole.part(row, std::min(triangle.edge, size - row), col, std::min(triangle.edge, size - col));
@@ -154,13 +155,15 @@ void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) {
   require_square(b, batch, std::min(m, n));
   dispatch(x.dtype, "polar_apply", [&]<class T>(T) {
     const int64_t threads = parts_of_matrix(batch, omp_get_max_threads());
-    const Grid grid = choose_grid<T>(m, n, threads);
+    const auto make = [&](int64_t i) {
+      return choose_kernel(application(x.as<const T>() + i * m * n, static_cast<T>(c0),
+                                       b.as<const T>() + i * std::min(m, n) * std::min(m, n),
+                                       y.as<T>() + i * m * n, m, n));
+    };
+    const Grid grid = choose_grid(make(0), threads);
     const int64_t parts = grid.down * grid.across;
     parallel_for(batch * parts, [&](int64_t task) {
-      const MatrixProduct<T> whole =
-          application(x.as<const T>() + task / parts * m * n, static_cast<T>(c0),
-                      b.as<const T>() + task / parts * std::min(m, n) * std::min(m, n),
-                      y.as<T>() + task / parts * m * n, m, n);
+      const MatrixProduct<T> whole = make(task / parts);
       const int64_t row = task % parts / grid.across * grid.rows, col = task % grid.across * grid.cols;
       multiply(whole.part(row, std::min(grid.rows, m - row), col, std::min(grid.cols, n - col)));
     });

@@ -1,0 +1,499 @@
+#include "backend/cpu/gemm_split.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "backend/cpu/parallel.h"
+
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__linux__)
+// GCC 12 takes the undefined vectors that its own intrinsics start from for mistakes (its bug 105593).
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace polar::cpu {
+namespace {
+
+constexpr int kParts = 3;
+constexpr int64_t kLines = 16;                      // rows of a, or columns of b, in a tile register
+constexpr int64_t kTileDepth = 32;                  // k in a tile register: 16 pairs
+constexpr int64_t kTile = kLines * kTileDepth;      // bf16 in a tile register
+constexpr int64_t kStrip = 2 * kLines;              // rows of a or columns of b of one inner kernel
+constexpr int64_t kStripStep = 2 * kParts * kTile;  // bf16 of a strip for kTileDepth of k: parts, then halves
+// k of a block and the strips of the fixed operand that are packed for it: 1.1 MiB, which stay in the L2
+// cache.
+constexpr int64_t kSplitDepth = 384;
+constexpr int64_t kFixedStrips = 16;
+constexpr int64_t kPackedStrip = kSplitDepth / kTileDepth * kStripStep;
+
+// One thread's packed operands.
+class SplitBuffers {
+ public:
+  uint16_t* fixed(int64_t strip) const { return memory_.get() + strip * kPackedStrip; }
+  uint16_t* passing(int64_t strip) const { return fixed(kFixedStrips + strip % 2); }
+
+ private:
+  struct Free {
+    void operator()(uint16_t* memory) const { std::free(memory); }
+  };
+  static uint16_t* allocate() {
+    constexpr size_t kAlignment = 4096, bytes = (kFixedStrips + 2) * kPackedStrip * sizeof(uint16_t);
+    static_assert(bytes % kAlignment == 0);
+    void* memory = std::aligned_alloc(kAlignment, bytes);
+    if (memory == nullptr) throw std::bad_alloc();
+    return static_cast<uint16_t*>(memory);
+  }
+  std::unique_ptr<uint16_t, Free> memory_{allocate()};
+};
+
+const SplitBuffers& split_buffers() {
+  thread_local const SplitBuffers buffers;
+  return buffers;
+}
+
+// --- splitting ---------------------------------------------------------------------------------------------
+
+struct Split {
+  __m512i part[kParts];  // 32 bf16 each
+};
+
+__m512i to_bf16(__m512 low, __m512 high) {
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+}
+
+// Of 32 consecutive values: part p holds them in order.
+[[gnu::always_inline]] inline Split split_along(__m512 low, __m512 high) {
+  Split split;
+  for (int p = 0;; ++p) {
+    split.part[p] = to_bf16(low, high);
+    if (p + 1 == kParts) return split;
+    const auto widen = [](__m256i x) {
+      return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+    };
+    low -= widen(_mm512_castsi512_si256(split.part[p]));
+    high -= widen(_mm512_extracti64x4_epi64(split.part[p], 1));
+  }
+}
+
+// Of 16 values at an even k and the 16 beside them at the next k: part p holds pair by pair.
+[[gnu::always_inline]] inline Split split_pairs(__m512 even, __m512 odd) {
+  const __m512i interleaved = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+                                               23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  Split split;
+  for (int p = 0;; ++p) {
+    split.part[p] = _mm512_permutexvar_epi16(interleaved, to_bf16(even, odd));
+    if (p + 1 == kParts) return split;
+    even -= _mm512_castsi512_ps(_mm512_slli_epi32(split.part[p], 16));
+    odd -= _mm512_castsi512_ps(_mm512_and_si512(split.part[p], _mm512_set1_epi32(-65536)));
+  }
+}
+
+// --- packing -----------------------------------------------------------------------------------------------
+
+// A piece of an operand that fills one tile register for each part: up to 16 lines (rows of a, columns of b)
+// and 32 of k, zeros beyond.
+struct Piece {
+  const float* from;
+  int64_t stride;
+  int64_t lines, depth;
+};
+
+constexpr __mmask16 first_lanes(int64_t count) {
+  return static_cast<__mmask16>(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1);
+}
+
+// Line or pair `i` of a piece. kAlong: a line runs along k in memory; else a step of k runs across the lines.
+template <bool kAlong>
+[[gnu::always_inline]] inline Split split_piece(const Piece& piece, int64_t i, __m512 alpha) {
+  __m512 first, second;
+  if constexpr (kAlong) {
+    const float* line = piece.from + i * piece.stride;
+    const int64_t depth = i < piece.lines ? piece.depth : 0;
+    first = _mm512_maskz_loadu_ps(first_lanes(depth), line);
+    second = _mm512_maskz_loadu_ps(first_lanes(depth - 16), line + 16);
+    return split_along(alpha * first, alpha * second);
+  } else {
+    const float* step = piece.from + 2 * i * piece.stride;
+    __builtin_prefetch(step + kTileDepth * piece.stride);  // of the next piece: no line is used twice
+    __builtin_prefetch(step + (kTileDepth + 1) * piece.stride);
+    first = _mm512_maskz_loadu_ps(first_lanes(2 * i < piece.depth ? piece.lines : 0), step);
+    second =
+        _mm512_maskz_loadu_ps(first_lanes(2 * i + 1 < piece.depth ? piece.lines : 0), step + piece.stride);
+    return split_pairs(alpha * first, alpha * second);
+  }
+}
+
+// The packing of one strip of an operand in small units, so that it can be done between other things.
+class StripPacking {
+ public:
+  StripPacking() = default;
+  // The first `lines` rows of an operand a, at most kStrip, and its first `depth` columns.
+  static StripPacking of_a(const Operand<float>& a, int64_t lines, int64_t depth, uint16_t* to) {
+    return {a, !a.transposed, a.transposed, lines, depth, 1.0f, to};
+  }
+  // The first `lines` columns of an operand b and its first `depth` rows, times alpha.
+  static StripPacking of_b(const Operand<float>& b, int64_t lines, int64_t depth, float alpha, uint16_t* to) {
+    return {b, b.transposed, b.transposed, lines, depth, alpha, to};
+  }
+
+  int64_t left() const { return left_; }
+  void pack(int64_t units) {
+    if (units <= 0) return;
+    left_ -= units;
+    if (along_)
+      turn_ ? pack_units<true, true>(units) : pack_units<true, false>(units);
+    else
+      turn_ ? pack_units<false, true>(units) : pack_units<false, false>(units);
+  }
+
+ private:
+  StripPacking(const Operand<float>& x, bool along, bool turn, int64_t lines, int64_t depth, float alpha,
+               uint16_t* to)
+      : from_(x.data),
+        stride_(x.stride),
+        along_(along),
+        turn_(turn),
+        lines_(lines),
+        depth_(depth),
+        alpha_(alpha),
+        to_(to),
+        left_(2 * divide_up(depth, kTileDepth) * (turn ? kLines + kParts : kLines)) {}
+
+  // A piece takes kLines units and, if it has to be turned, kParts more: its registers hold lines where pairs
+  // are wanted, or the other way round, and both are squares of 16 x 16 pairs.
+  template <bool kAlong, bool kTurn>
+  void pack_units(int64_t units) {
+    const __m512 factor = _mm512_set1_ps(alpha_);
+    for (; units > 0; --units) {
+      const int64_t k = piece_ / 2 * kTileDepth, line = piece_ % 2 * kLines;
+      uint16_t* const to = to_ + piece_ / 2 * kStripStep + piece_ % 2 * kTile;
+      if (unit_ < kLines) {
+        const Piece piece{from_ + (kAlong ? line * stride_ + k : k * stride_ + line), stride_,
+                          std::min(kLines, lines_ - line), std::min(kTileDepth, depth_ - k)};
+        const Split split = split_piece<kAlong>(piece, unit_, factor);
+        for (int p = 0; p < kParts; ++p)
+          _mm512_store_si512(to + 2 * p * kTile + unit_ * kTileDepth, split.part[p]);
+      } else {
+        turn(reinterpret_cast<float*>(to + 2 * (unit_ - kLines) * kTile));
+      }
+      if (++unit_ == (kTurn ? kLines + kParts : kLines)) {
+        unit_ = 0;
+        ++piece_;
+      }
+    }
+  }
+  static void turn(float* tile) {
+    Vector<float> square[kLines];
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kLines; ++i) square[i] = load(tile + i * kLines);
+    transpose_square<float>(square);
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kLines; ++i) store(tile + i * kLines, square[i]);
+  }
+
+  const float* from_ = nullptr;
+  int64_t stride_ = 0;
+  bool along_ = false, turn_ = false;
+  int64_t lines_ = 0, depth_ = 0;
+  float alpha_ = 1.0f;
+  uint16_t* to_ = nullptr;
+  int64_t left_ = 0, piece_ = 0, unit_ = 0;
+};
+
+// Some units of a packing, spread evenly over the steps of an inner kernel: the vector units pack while the
+// matrix units, which need few instructions, multiply.
+class Chore {
+ public:
+  Chore(StripPacking& packing, int64_t units, int64_t steps)
+      : packing_(packing), units_(units), rate_((units << kFraction) / steps + 1) {}
+  [[gnu::always_inline]] void step() {
+    if (units_ == 0) return;
+    due_ += rate_;
+    const int64_t units = std::min(units_, due_ >> kFraction);
+    due_ &= (int64_t{1} << kFraction) - 1;
+    units_ -= units;
+    packing_.pack(units);
+  }
+
+ private:
+  static constexpr int kFraction = 16;  // bits of the fixed-point numbers
+  StripPacking& packing_;
+  int64_t units_, rate_, due_ = 0;
+};
+
+// --- the inner kernel --------------------------------------------------------------------------------------
+
+// All eight tile registers as 16 rows of 64 bytes while it lives.
+class TileRegisters {
+ public:
+  TileRegisters() {
+    struct alignas(64) {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t row_bytes[16] = {};
+      uint8_t rows[16] = {};
+    } configuration;
+    std::fill_n(configuration.row_bytes, 8, uint16_t{64});
+    std::fill_n(configuration.rows, 8, uint8_t{16});
+    _tile_loadconfig(&configuration);
+  }
+  ~TileRegisters() { _tile_release(); }
+  TileRegisters(const TileRegisters&) = delete;
+  TileRegisters& operator=(const TileRegisters&) = delete;
+};
+
+// A square of c, (kStrip, kStrip), held in registers 0 to 3.
+struct Square {
+  float* data;
+  int64_t stride;
+};
+
+// Registers: 0-3 the sums, 4 and 5 a part of a, 6 and 7 a part of b. The six products follow each other so
+// that one operand stays; the macros are there because the registers' numbers are immediates.
+#define POLAR_LOAD_A(part)                              \
+  _tile_loadd(4, a + 2 * (part)*kTile, 2 * kTileDepth); \
+  _tile_loadd(5, a + 2 * (part)*kTile + kTile, 2 * kTileDepth)
+#define POLAR_LOAD_B(part)                              \
+  _tile_loadd(6, b + 2 * (part)*kTile, 2 * kTileDepth); \
+  _tile_loadd(7, b + 2 * (part)*kTile + kTile, 2 * kTileDepth)
+#define POLAR_MULTIPLY()   \
+  _tile_dpbf16ps(0, 4, 6); \
+  _tile_dpbf16ps(1, 4, 7); \
+  _tile_dpbf16ps(2, 5, 6); \
+  _tile_dpbf16ps(3, 5, 7)
+#define POLAR_EACH_SUM(what, square)                                      \
+  what(0, (square).data, (square).stride * 4);                            \
+  what(1, (square).data + kLines, (square).stride * 4);                   \
+  what(2, (square).data + kLines * (square).stride, (square).stride * 4); \
+  what(3, (square).data + kLines * (square).stride + kLines, (square).stride * 4)
+
+// The packed strips of a product and what is to be packed beside it.
+struct Strips {
+  const uint16_t* a;
+  const uint16_t* b;
+  int64_t depth;
+  Chore chores[2];
+};
+constexpr int64_t kProducts = 6;  // for each kTileDepth of k
+
+// c = (initial or 0) + a b.
+void multiply_strips(Strips& strips, const Square* initial, const Square& c) {
+  const uint16_t* a = strips.a;
+  const uint16_t* b = strips.b;
+  if (initial == nullptr) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  } else {
+    POLAR_EACH_SUM(_tile_loadd, *initial);
+  }
+  const int64_t steps = divide_up(strips.depth, kTileDepth);
+  for (int64_t i = 0; i < kStrip; ++i) {  // c is on its way while the sums are made
+    __builtin_prefetch(c.data + i * c.stride, 1);
+    __builtin_prefetch(c.data + i * c.stride + kLines, 1);
+  }
+  for (int64_t i = 0; i < steps; ++i, a += kStripStep, b += kStripStep) {
+    POLAR_LOAD_A(2);
+    POLAR_LOAD_B(0);
+    POLAR_MULTIPLY();
+    strips.chores[0].step();
+    strips.chores[1].step();
+    POLAR_LOAD_A(0);
+    POLAR_MULTIPLY();
+    strips.chores[0].step();
+    strips.chores[1].step();
+    POLAR_LOAD_B(2);
+    POLAR_MULTIPLY();
+    strips.chores[0].step();
+    strips.chores[1].step();
+    POLAR_LOAD_B(1);
+    POLAR_MULTIPLY();
+    strips.chores[0].step();
+    strips.chores[1].step();
+    POLAR_LOAD_A(1);
+    POLAR_MULTIPLY();
+    strips.chores[0].step();
+    strips.chores[1].step();
+    POLAR_LOAD_B(0);
+    POLAR_MULTIPLY();
+    strips.chores[0].step();
+    strips.chores[1].step();
+  }
+  POLAR_EACH_SUM(_tile_stored, c);
+}
+
+#undef POLAR_LOAD_A
+#undef POLAR_LOAD_B
+#undef POLAR_MULTIPLY
+#undef POLAR_EACH_SUM
+
+// --- the product -------------------------------------------------------------------------------------------
+
+// Where a square of c starts from and where it goes. What is not a whole square of c, or is scaled on the
+// way, passes through a square beside it.
+struct Target {
+  const float* addend;  // nullptr: from zero
+  int64_t addend_stride;
+  float beta;
+  float* c;
+  int64_t c_stride;
+  int64_t rows, cols;
+};
+
+void multiply_square(Strips& strips, const Target& to) {
+  alignas(64) float beside[kStrip * kStrip];
+  const bool whole = to.rows >= kStrip && to.cols >= kStrip;
+  Square initial{const_cast<float*>(to.addend), to.addend_stride};  // read only
+  if (to.addend != nullptr && (!whole || to.beta != 1.0f)) {
+    for (int64_t i = 0; i < std::min(kStrip, to.rows); ++i)
+      for (int64_t j = 0; j < std::min(kStrip, to.cols); ++j)
+        beside[i * kStrip + j] = to.beta * to.addend[i * to.addend_stride + j];
+    initial = {beside, kStrip};
+  }
+  multiply_strips(strips, to.addend == nullptr ? nullptr : &initial,
+                  whole ? Square{to.c, to.c_stride} : Square{beside, kStrip});
+  if (!whole)
+    for (int64_t i = 0; i < std::min(kStrip, to.rows); ++i)
+      std::copy_n(beside + i * kStrip, std::min(kStrip, to.cols), to.c + i * to.c_stride);
+}
+
+// k is cut into equal blocks; where depends on k alone.
+int64_t split_block_depth(int64_t k) {
+  return divide_up(divide_up(k, divide_up(k, kSplitDepth)), kTileDepth) * kTileDepth;
+}
+
+// The product for one block of k and some strips of the fixed operand, which is b, or an a that is smaller.
+// The strips of the other pass by, each through all fixed ones; the next one is packed meanwhile, and so are
+// the fixed ones while the first passes.
+class BlockProduct {
+ public:
+  BlockProduct(const MatrixProduct<float>& p, const SplitBuffers& buffers, bool a_is_fixed)
+      : p_(p), buffers_(buffers), a_is_fixed_(a_is_fixed) {}
+
+  // `first` and `count`: rows of a or columns of b that are fixed.
+  void run(int64_t first, int64_t count, int64_t k, int64_t depth) {
+    first_ = first;
+    count_ = count;
+    k_ = k;
+    depth_ = depth;
+    packed_ = 0;
+    const int64_t end = a_is_fixed_ ? p_.cols : p_.rows;
+    // Of a lower triangle b is fixed, and above the diagonal are only elements that nobody wants.
+    const int64_t begin = p_.lower ? std::min(first / kStrip * kStrip, end) : 0;
+    StripPacking next = packing(!a_is_fixed_, begin, end, buffers_.passing(begin / kStrip));
+    next.pack(next.left());
+    for (int64_t at = begin; at < end; at += kStrip) {
+      next = packing(!a_is_fixed_, at + kStrip, end, buffers_.passing(at / kStrip + 1));
+      pass(at, next);
+      next.pack(next.left());
+    }
+  }
+
+ private:
+  // Of the strip of a or b that begins at row or column `at`; nothing to do from `end` on.
+  StripPacking packing(bool of_a, int64_t at, int64_t end, uint16_t* to) const {
+    if (at >= end) return {};
+    const int64_t lines = std::min(kStrip, end - at);
+    return of_a ? StripPacking::of_a(p_.a.from(at, k_), lines, depth_, to)
+                : StripPacking::of_b(p_.b.from(k_, at), lines, depth_, p_.alpha, to);
+  }
+  StripPacking packing_of_fixed(int64_t strip) const {
+    return packing(a_is_fixed_, first_ + strip * kStrip, first_ + count_, buffers_.fixed(strip));
+  }
+
+  void pass(int64_t at, StripPacking& next) {
+    const int64_t wanted = p_.lower ? std::min(count_, at + kStrip - first_) : count_;
+    const int64_t strips = divide_up(wanted, kStrip), steps = kProducts * divide_up(depth_, kTileDepth);
+    for (int64_t j = 0; j < strips; ++j) {
+      if (packed_ == j) {
+        StripPacking now = packing_of_fixed(packed_++);
+        now.pack(now.left());
+      }
+      StripPacking next_fixed;
+      if (packed_ == j + 1) next_fixed = packing_of_fixed(packed_++);
+      const uint16_t *passing = buffers_.passing(at / kStrip), *fixed = buffers_.fixed(j);
+      Strips operands{a_is_fixed_ ? fixed : passing,
+                      a_is_fixed_ ? passing : fixed,
+                      depth_,
+                      {Chore(next, divide_up(next.left(), strips - j), steps),
+                       Chore(next_fixed, next_fixed.left(), steps)}};
+      const int64_t fixed_at = first_ + j * kStrip;
+      multiply_square(operands, a_is_fixed_ ? target(fixed_at, at) : target(at, fixed_at));
+    }
+  }
+
+  Target target(int64_t row, int64_t col) const {
+    const bool first = k_ == 0;  // later blocks add to what is there
+    const float* addend = !first ? p_.c : p_.beta == 0.0f ? nullptr : p_.addend;
+    const int64_t stride = first ? p_.addend_stride : p_.c_stride;
+    return {addend == nullptr ? nullptr : addend + row * stride + col,
+            stride,
+            first ? p_.beta : 1.0f,
+            p_.c + row * p_.c_stride + col,
+            p_.c_stride,
+            p_.rows - row,
+            p_.cols - col};
+  }
+
+  const MatrixProduct<float>& p_;
+  const SplitBuffers& buffers_;
+  const bool a_is_fixed_;
+  int64_t first_ = 0, count_ = 0, k_ = 0, depth_ = 0;
+  int64_t packed_ = 0;  // fixed strips that are packed, or on the way
+};
+
+bool ask_for_matrix_units() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return __builtin_cpu_supports("amx-bf16") != 0 &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
+
+bool has_matrix_units() {
+  static const bool have = ask_for_matrix_units();
+  return have;
+}
+
+bool gains_from_matrix_units(int64_t rows, int64_t cols, int64_t depth) {
+  return rows >= kStrip && cols >= kLines && depth >= kTileDepth;
+}
+
+void reserve_split_buffers() {
+  if (has_matrix_units()) split_buffers();
+}
+
+void multiply_split(const MatrixProduct<float>& p) {
+  const TileRegisters registers;
+  const bool a_is_fixed = !p.lower && p.rows < p.cols && p.rows <= kFixedStrips * kStrip;
+  BlockProduct block(p, split_buffers(), a_is_fixed);
+  const int64_t all = a_is_fixed ? p.rows : p.cols, depth_step = split_block_depth(p.depth);
+  for (int64_t first = 0; first < all; first += kFixedStrips * kStrip)
+    for (int64_t k = 0; k < p.depth; k += depth_step)
+      block.run(first, std::min(kFixedStrips * kStrip, all - first), k, std::min(depth_step, p.depth - k));
+}
+
+}  // namespace polar::cpu
+
+#else
+
+namespace polar::cpu {
+
+bool has_matrix_units() {
+  return false;
+}
+bool gains_from_matrix_units(int64_t, int64_t, int64_t) {
+  return false;
+}
+void reserve_split_buffers() {}
+void multiply_split(const MatrixProduct<float>& product) {
+  multiply(product);
+}
+
+}  // namespace polar::cpu
+
+#endif
