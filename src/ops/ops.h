@@ -7,8 +7,10 @@
 //    contiguous.
 //  * "=" writes the output, "+=" accumulates into it. Outputs overlap inputs only where the comment says so.
 //  * dtypes: all floating tensors of a call share one dtype unless said otherwise. The CPU backend computes
-//    in f32, and in f64 for tests. Reductions accumulate in f32 or better, in an order that depends on the
-//    shapes alone: never on the number of threads. Same inputs, same bits.
+//    in f32, and in f64 for tests. The CUDA backend computes in f32 or bf16; with bf16 these are f32 all the
+//    same: what accumulates over rows (dweight, dbias, dtable, dhead), rstd, lse, losses, rope_table. C of a
+//    gemm may be f32 where A and B are bf16. Reductions accumulate in f32 or better, in an order that depends
+//    on the shapes alone: never on the number of threads. Same inputs, same bits.
 //  * Operations are queued; results are on the host only after `download` or `synchronize`. Scalars that one
 //    operation makes and another uses therefore stay in device memory (one-element f64 tensors).
 //  * No operation allocates memory. Scratch space comes from the caller: `*_workspace` says how many bytes.
@@ -149,12 +151,17 @@ struct AdamW {
   Tensor parameter, gradient, m, v;  // flat, same count; parameter and state are written
   double lr = 0, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0;  // decoupled: p -= lr * wd * p
   Tensor control;
+  // bf16, same count, written with the parameter rounded; empty: none. (CUDA only.) Rounded to nearest even,
+  // or, with a seed, stochastically: up or down with probabilities that keep the mean, by noise that is a
+  // function of (seed, applied steps, index) alone.
+  Tensor weight = {};
+  uint64_t rounding_seed = 0;
 };
 
 // Exponent-weighted gradient of one matrix, scaled by the control's gradient scale:
 //   buffer = beta * buffer + gain * gradient;   out = nesterov ? beta * buffer + gain * gradient : buffer
 // (`gain` is 1 - beta for an EMA, 1 for heavy ball.) `out` may be empty. A skipped step leaves buffer and out
-// alone.
+// alone. On CUDA each of gradient, buffer and out is f32 or bf16, and with beta = 0 the buffer is not read.
 struct MomentumUpdate {
   Tensor gradient, buffer, out;
   double beta = 0.95, gain = 0.05;
@@ -164,11 +171,13 @@ struct MomentumUpdate {
 
 // parameter = (1 - lr * weight_decay) * parameter - lr * multiplier * power(|scale|, exponent) * direction
 struct MatrixUpdate {
-  Tensor parameter, direction;
-  Tensor scale;  // f64 (1) on the device (the nuclear norm <M, U>), or empty for 1
+  Tensor parameter, direction;  // on CUDA the parameter is f32, the direction f32 or bf16
+  Tensor scale;                 // f64 (1) on the device (the nuclear norm <M, U>), or empty for 1
   double exponent = 1.0;
   double lr = 0, multiplier = 1.0, weight_decay = 0;
   Tensor control;
+  Tensor weight = {};  // as in AdamW
+  uint64_t rounding_seed = 0;
 };
 
 class Ops {
@@ -208,7 +217,8 @@ class Ops {
                     const MatrixView& b, double beta, const MatrixView& c) = 0;
   virtual void add_bias(const MatrixView& y, const Tensor& bias) = 0;         // y (N, C) += bias (C)
   virtual void bias_backward(const MatrixView& dy, const Tensor& dbias) = 0;  // dbias (C) += column sums
-  // out (N, C) = rows `ids` (N) of table (V, C)
+  // out (N, C) = rows `ids` (N) of table (V, C). ids in [0, V): the CPU refuses others with an Error; on
+  // CUDA, where nobody waits to look, such an id gives a row of NaN, and in the backward pass nothing.
   virtual void embedding_forward(const Tensor& ids, const Tensor& table, const MatrixView& out) = 0;
   // dtable (V, C) += ; rows of equal id are added in the order of their position. ids in [0, V).
   virtual void embedding_backward(const Tensor& ids, const MatrixView& dout, const Tensor& dtable,

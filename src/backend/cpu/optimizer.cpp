@@ -22,6 +22,7 @@ bool same(const Tensor& a, const Tensor& b) {
 void adamw(const AdamW& args) {
   require(same(args.parameter, args.gradient) && same(args.parameter, args.m) && same(args.parameter, args.v),
           "adamw: parameter, gradient, m and v share dtype and count");
+  require(!args.weight, "adamw: the CPU has no rounded weights");
   const double* control = control_of(args.control);
   if (control[kControlApply] == 0.0) return;
   const double t = control[kControlAppliedSteps];
@@ -72,6 +73,7 @@ void momentum_update(const MomentumUpdate& args) {
 void matrix_update(const MatrixUpdate& args) {
   require(same(args.parameter, args.direction),
           "matrix_update: parameter and direction share dtype and count");
+  require(!args.weight, "matrix_update: the CPU has no rounded weights");
   require(!args.scale || (args.scale.dtype == DType::f64 && args.scale.count() == 1),
           "matrix_update: scale is one F64 element");
   if (control_of(args.control)[kControlApply] == 0.0) return;

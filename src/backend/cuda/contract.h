@@ -38,6 +38,11 @@ inline bool is(const Tensor& x, DType dtype, int64_t count) {
   return x.dtype == dtype && x.count() == count;
 }
 
+template <class T>
+T* pointer(const MatrixView& x) {
+  return static_cast<T*>(x.data);
+}
+
 inline bool same_shape(const MatrixView& a, const MatrixView& b) {
   return a.rows == b.rows && a.cols == b.cols && a.dtype == b.dtype;
 }

@@ -105,6 +105,11 @@ class CudaOps final : public Ops {
   // Bytes of scratch_: what the partial sums of one flat reduction or one bias gradient need.
   static constexpr size_t kScratchBytes = size_t{4} << 20;
 
+  template <class T>
+  T* scratch() const {
+    return reinterpret_cast<T*>(scratch_.get());
+  }
+
   int device_;
   Stream stream_;
   DeviceMemory scratch_;

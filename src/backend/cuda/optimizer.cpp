@@ -1,19 +1,84 @@
 // Element-wise optimizer updates.
+#include "kernels/optimizer.h"
+
 #include "backend/cuda/contract.h"
 #include "backend/cuda/cuda_ops.h"
 
 namespace polar::cuda {
+namespace {
 
-void CudaOps::adamw(const AdamW& /*args*/) {
-  not_written_yet("adamw");
+static_assert(kControlApply == kernels::kControlPlaceApply &&
+              kControlGradientScale == kernels::kControlPlaceGradientScale &&
+              kControlAppliedSteps == kernels::kControlPlaceAppliedSteps);
+
+const double* control_of(const Tensor& control) {
+  require(is(control, DType::f64, kControlSize), "control is F64 (kControlSize)");
+  return control.as<const double>();
 }
 
-void CudaOps::momentum_update(const MomentumUpdate& /*args*/) {
-  not_written_yet("momentum_update");
+kernels::Floats floats_of(const Tensor& x, int64_t count, const char* what) {
+  require((x.dtype == DType::f32 || x.dtype == DType::bf16) && x.count() == count, what);
+  return {x.data, x.dtype == DType::bf16};
 }
 
-void CudaOps::matrix_update(const MatrixUpdate& /*args*/) {
-  not_written_yet("matrix_update");
+kernels::RoundedCopy rounded_copy(const Tensor& weight, uint64_t seed, int64_t count) {
+  require(!weight || is(weight, DType::bf16, count), "the rounded weight is BF16, one for each parameter");
+  return {weight.as<kernels::bf16>(), seed};
+}
+
+}  // namespace
+
+void CudaOps::adamw(const AdamW& args) {
+  const int64_t count = args.parameter.count();
+  require(is(args.parameter, DType::f32, count) && is(args.gradient, DType::f32, count) &&
+              is(args.m, DType::f32, count) && is(args.v, DType::f32, count),
+          "adamw: parameter, gradient, m and v are F32 and share a count");
+  CUDA_CHECK(kernels::adamw({.parameter = args.parameter.as<float>(),
+                             .gradient = args.gradient.as<const float>(),
+                             .m = args.m.as<float>(),
+                             .v = args.v.as<float>(),
+                             .weight = rounded_copy(args.weight, args.rounding_seed, count),
+                             .lr = args.lr,
+                             .beta1 = args.beta1,
+                             .beta2 = args.beta2,
+                             .eps = args.eps,
+                             .weight_decay = args.weight_decay,
+                             .control = control_of(args.control),
+                             .count = count},
+                            stream_.get()));
+}
+
+void CudaOps::momentum_update(const MomentumUpdate& args) {
+  constexpr const char* kWhat = "momentum_update: gradient, buffer and out are F32 or BF16 and share a count";
+  const int64_t count = args.gradient.count();
+  CUDA_CHECK(
+      kernels::momentum_update({.gradient = floats_of(args.gradient, count, kWhat),
+                                .buffer = floats_of(args.buffer, count, kWhat),
+                                .out = args.out ? floats_of(args.out, count, kWhat) : kernels::Floats{},
+                                .beta = static_cast<float>(args.beta),
+                                .gain = args.gain,
+                                .nesterov = args.nesterov,
+                                .control = control_of(args.control),
+                                .count = count},
+                               stream_.get()));
+}
+
+void CudaOps::matrix_update(const MatrixUpdate& args) {
+  const int64_t count = args.parameter.count();
+  require(args.parameter.dtype == DType::f32, "matrix_update: the parameter is F32");
+  require(!args.scale || is(args.scale, DType::f64, 1), "matrix_update: scale is one F64 element");
+  CUDA_CHECK(kernels::matrix_update(
+      {.parameter = args.parameter.as<float>(),
+       .direction = floats_of(args.direction, count, "matrix_update: direction is F32 or BF16, same count"),
+       .weight = rounded_copy(args.weight, args.rounding_seed, count),
+       .scale = args.scale.as<const double>(),
+       .exponent = args.exponent,
+       .lr = args.lr,
+       .multiplier = args.multiplier,
+       .weight_decay = args.weight_decay,
+       .control = control_of(args.control),
+       .count = count},
+      stream_.get()));
 }
 
 }  // namespace polar::cuda

@@ -61,10 +61,16 @@ const char* file_name(const char* path) {
   return slash == nullptr ? path : slash + 1;
 }
 
+std::string call_text(const char* call) {
+  constexpr size_t kLongest = 80;
+  const std::string text = call;
+  return text.size() <= kLongest ? text : text.substr(0, text.find('(')) + "(...)";
+}
+
 void check(cudaError_t status, const char* call, const char* file, int line) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // a status that is not sticky is told once
-  fail("CUDA: {} at {}:{} gave {} ({}); {}", call, file_name(file), line, cudaGetErrorName(status),
+  fail("CUDA: {} at {}:{} gave {} ({}); {}", call_text(call), file_name(file), line, cudaGetErrorName(status),
        cudaGetErrorString(status), hint(status));
 }
 

@@ -6,16 +6,19 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <type_traits>
 
 namespace polar::cuda {
 
 // Throws an Error unless `status` is cudaSuccess: the call's text, file:line, the status and a hint.
-#define CUDA_CHECK(call) ::polar::cuda::check((call), #call, __FILE__, __LINE__)
+#define CUDA_CHECK(...) ::polar::cuda::check((__VA_ARGS__), #__VA_ARGS__, __FILE__, __LINE__)
 void check(cudaError_t status, const char* call, const char* file, int line);
 
 // "norm.cpp:41" from a path: messages show no folders of the machine that compiled.
 const char* file_name(const char* path);
+// A call as messages show it: without its arguments if they are long.
+std::string call_text(const char* call);
 
 // Makes `device` the calling thread's current one. Error if that fails.
 void use_device(int device);
