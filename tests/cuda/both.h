@@ -19,7 +19,7 @@ namespace polar::cuda::test {
 using Values = std::vector<double>;
 
 // The unit of rounding to nearest in bf16 (8 significant bits): |round(x) - x| <= kBf16Unit |x|.
-constexpr double kBf16Unit = 0x1p-9;
+constexpr double kBf16Unit = 0x1p-8;
 
 inline uint16_t bf16_bits(double value) {
   const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value));
