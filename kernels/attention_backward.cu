@@ -1,0 +1,415 @@
+// Attention, backward: dq, dk, dv (`=`) from q, k, v, output, doutput and lse. Layouts as in the forward
+// pass; T = float or bf16, everything between is float.
+//
+// Probabilities are recomputed tile by tile from lse (Dao et al. 2022). With P = softmax, dP = dO V^T and
+// delta = rowsum(dO * O):   dS = P (dP - delta),   dV = P^T dO,   dK = scale dS^T Q,   dQ = scale dS K.
+// Three kernels, each sum in one fixed order, no atomics:
+//   1. delta and lse in units of log2, into the workspace;
+//   2. a block owns a tile of keys of one kv head and walks along the heads of its group, one after the
+//   other,
+//      and along the queries that see any of its keys: dk, dv. It computes the transposes of S and dP, whose
+//      fragments are at once the left operands of the products that follow;
+//   3. a block owns a tile of queries of one head and walks along its keys: dq.
+// S and dP are computed twice: that is the price of owning every output.
+//
+// Floor: 14 D FLOPs for every (query, key) that the mask shows and every head; bytes: q, k, v, output,
+// doutput read, dq, dk, dv written once, while a sequence's part stays in the L2 cache.
+#include "attention.h"
+#include "attention_mask.cuh"
+
+namespace polar::kernels {
+
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr int kLargestTile = 64;  // of queries, in kernel 2
+
+// Kernel 2: keys of a block are 16 * kRowBlocks a warp. Stays below the 99 KiB that every card has.
+template <class T, int kHeadDim>
+struct KeyTiling {
+  static constexpr bool kSingle = sizeof(T) == sizeof(float);
+  static constexpr int kWarps = kSingle ? 2 : 4, kThreads = kWarps * kWarpSize;
+  static constexpr int kRowBlocks = 1;
+  static constexpr int kKeys = 16 * kRowBlocks * kWarps;
+  static constexpr int kQueries = !kSingle ? 64 : kHeadDim == 128 ? 16 : 32;
+  static constexpr int kScratch = kSingle ? fragment_scratch(kRowBlocks, kQueries / 8) : 0;  // floats a warp
+  static constexpr int kTerms = 2 * kQueries;  // floats: lse and delta of a tile of queries
+  static constexpr size_t kSharedBytes =
+      sizeof(T) * kHeadDim * (2 * kKeys + 4 * kQueries) + sizeof(float) * (2 * kTerms + kScratch * kWarps);
+};
+
+// Kernel 3.
+template <class T, int kHeadDim>
+struct QueryTiling {
+  static constexpr bool kSingle = sizeof(T) == sizeof(float);
+  static constexpr int kWarps = kSingle ? 2 : 4, kThreads = kWarps * kWarpSize;
+  static constexpr int kRowBlocks = 1;
+  static constexpr int kQueries = 16 * kRowBlocks * kWarps;
+  static constexpr int kKeys = !kSingle ? 64 : kHeadDim == 128 ? 16 : 32;
+  static constexpr int kScratch = kSingle ? fragment_scratch(kRowBlocks, kKeys / 8) : 0;
+  static constexpr size_t kSharedBytes =
+      sizeof(T) * kHeadDim * (2 * kQueries + 4 * kKeys) + sizeof(float) * kScratch * kWarps;
+};
+
+// The workspace: for each (batch, head) and query, with the queries of a sequence rounded up to whole tiles,
+// lse * log2(e) and delta; for each batch and tile of queries the LowerBounds of its mask.
+struct BackwardTerms {
+  int padded_time;
+  float *lse, *delta;   // (B, Hq, padded_time)
+  LowerBounds* bounds;  // (B, padded_time / 16): tile i of kernel 2 at index i
+};
+__host__ __device__ inline int padded_time(const AttentionSizes& sizes) {
+  return (sizes.query_time + kLargestTile - 1) / kLargestTile * kLargestTile;
+}
+__host__ __device__ inline BackwardTerms backward_terms(const AttentionSizes& sizes, void* workspace) {
+  const int time = padded_time(sizes);
+  const int64_t count = static_cast<int64_t>(sizes.batch) * sizes.heads_q * time;
+  float* lse = static_cast<float*>(workspace);
+  return {time, lse, lse + count, reinterpret_cast<LowerBounds*>(lse + 2 * count)};
+}
+
+// --- 1. terms of the rows ---
+
+// A block takes kQueries queries of one head, 4 lanes a query. Queries behind the last one get lse =
+// infinity, so that their probabilities are 0, and delta = 0.
+template <class T, int kHeadDim, int kQueries>
+__global__ void __launch_bounds__(4 * kQueries)
+    attention_backward_terms_kernel(const AttentionBackwardArguments<T> args) {
+  const AttentionSizes& sizes = args.sizes;
+  const BackwardTerms terms = backward_terms(sizes, args.workspace);
+  const int tile = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y) % sizes.heads_q;
+  const int batch = static_cast<int>(blockIdx.y) / sizes.heads_q;
+  const int query = tile * kQueries + static_cast<int>(threadIdx.x) / 4,
+            part = static_cast<int>(threadIdx.x) % 4;
+  const bool valid = query < sizes.query_time;
+  float delta = 0.0f;
+  if (valid) {
+    const int64_t row = static_cast<int64_t>(batch) * sizes.query_time + query;
+    const T* output = args.output.data + row * args.output.stride + head * kHeadDim;
+    const T* doutput = args.doutput.data + row * args.doutput.stride + head * kHeadDim;
+#pragma unroll
+    for (int column = part * Vector<T>::kCount; column < kHeadDim; column += 4 * Vector<T>::kCount) {
+      const Vector<T> a = load_vector(output + column), b = load_vector(doutput + column);
+#pragma unroll
+      for (int i = 0; i < Vector<T>::kCount; ++i) delta = fmaf(a.value[i], b.value[i], delta);
+    }
+  }
+  delta = warp_reduce<4>(delta, Sum{});
+  if (part == 0) {
+    const int64_t head_row = static_cast<int64_t>(batch) * sizes.heads_q + head;
+    const float lse = valid ? args.lse[head_row * sizes.query_time + query] : -INFINITY;
+    terms.lse[head_row * terms.padded_time + query] = lse == -INFINITY ? INFINITY : lse * kLog2E;
+    terms.delta[head_row * terms.padded_time + query] = delta;
+  }
+  if (head == 0 && threadIdx.x < kWarpSize) {
+    const AttentionMask mask(sizes, args.document_starts, batch);
+    const LowerBounds bounds = lower_bounds<kQueries>(mask, tile * kQueries);
+    if (threadIdx.x == 0) terms.bounds[batch * (terms.padded_time / 16) + tile] = bounds;
+  }
+}
+
+// --- 2. dk, dv ---
+
+// The tiles of queries that a tile of keys [key, last_key] has to visit, head after head of the group.
+struct QueryWalk {
+  const LowerBounds* bounds;  // of the tiles of this sequence
+  int begin, end, last_key;   // tiles
+  int member, tile;
+
+  __device__ __forceinline__ int visible_from(int from) const {
+    while (from < end && bounds[from].least > last_key) ++from;
+    return from;
+  }
+  __device__ __forceinline__ void next() {
+    tile = visible_from(tile + 1);
+    if (tile == end) ++member, tile = begin;
+  }
+};
+
+// s, dp: keys x queries of one pair of tiles, scores and dO V^T. On return s holds P, dp holds dS / scale.
+// terms: lse, then delta of the queries.
+template <int kRowBlocks, int kColumnBlocks>
+__device__ __forceinline__ void softmax_backward_by_key(float (&s)[kRowBlocks][kColumnBlocks][4],
+                                                        float (&dp)[kRowBlocks][kColumnBlocks][4],
+                                                        float scale_log2, const float* terms) {
+#pragma unroll
+  for (int n = 0; n < kColumnBlocks; ++n) {
+    const int column = 8 * n + fragment_column(0);
+    const float2 lse = *reinterpret_cast<const float2*>(terms + column);
+    const float2 delta = *reinterpret_cast<const float2*>(terms + 8 * kColumnBlocks + column);
+#pragma unroll
+    for (int m = 0; m < kRowBlocks; ++m)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        s[m][n][e] = ex2(fmaf(s[m][n][e], scale_log2, e % 2 == 0 ? -lse.x : -lse.y));
+        dp[m][n][e] = s[m][n][e] * (dp[m][n][e] - (e % 2 == 0 ? delta.x : delta.y));
+      }
+  }
+}
+
+// Rows are keys from `key` on, columns queries from `query` on.
+template <int kRowBlocks, int kColumnBlocks>
+__device__ __forceinline__ void mask_by_key(float (&s)[kRowBlocks][kColumnBlocks][4],
+                                            const AttentionMask& mask, int key, int query) {
+#pragma unroll
+  for (int n = 0; n < kColumnBlocks; ++n)
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int column = query + 8 * n + fragment_column(j), lower = mask.lower(column);
+#pragma unroll
+      for (int m = 0; m < kRowBlocks; ++m)
+#pragma unroll
+        for (int e = j; e < 4; e += 2) {
+          const int row = key + 16 * m + fragment_row(e);
+          if (row > mask.position(column) || row < lower) s[m][n][e] = -INFINITY;
+        }
+    }
+}
+
+template <class T, int kHeadDim, int kRowBlocks>
+__device__ __forceinline__ void write_gradient(const AttentionRows<T>& to, int64_t row, int column, int valid,
+                                               SharedTile<T, kHeadDim> tile, int tile_row, float factor,
+                                               float (&c)[kRowBlocks][kHeadDim / 8][4]) {
+#pragma unroll
+  for (int m = 0; m < kRowBlocks; ++m)
+#pragma unroll
+    for (int n = 0; n < kHeadDim / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) c[m][n][e] *= factor;
+  store_fragment(tile, tile_row, 0, c);
+  __syncwarp();
+  copy_out<16 * kRowBlocks>(to.data + row * to.stride + column, to.stride, tile, tile_row, valid);
+}
+
+template <class T, int kHeadDim>
+__global__ void __launch_bounds__(KeyTiling<T, kHeadDim>::kThreads)
+    attention_backward_keys_kernel(const AttentionBackwardArguments<T> args) {
+  using Tiling = KeyTiling<T, kHeadDim>;
+  using Tile = SharedTile<T, kHeadDim>;
+  constexpr int kKeys = Tiling::kKeys, kQueries = Tiling::kQueries, kRowBlocks = Tiling::kRowBlocks;
+  DEVICE_DYNAMIC_SHARED(shared);
+  const Tile k_tile{reinterpret_cast<T*>(shared)}, v_tile{k_tile.data + kKeys * kHeadDim};
+  T* const queries = v_tile.data + kKeys * kHeadDim;  // two buffers of q, dO
+  float* const query_terms =
+      reinterpret_cast<float*>(queries + 4 * kQueries * kHeadDim);  // two of lse, delta
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize, warp_row = warp * 16 * kRowBlocks;
+  float* const scratch = query_terms + 2 * Tiling::kTerms + warp * Tiling::kScratch;
+
+  const AttentionSizes& sizes = args.sizes;
+  const int group = sizes.heads_q / sizes.heads_kv;
+  const int head_kv = static_cast<int>(blockIdx.x) % sizes.heads_kv;
+  const int batch = static_cast<int>(blockIdx.x) / sizes.heads_kv;
+  const int key = static_cast<int>(blockIdx.y) * kKeys;  // the first keys are seen by the most queries
+  const int last_key = min(key + kKeys, sizes.key_time) - 1;
+  const AttentionMask mask(sizes, args.document_starts, batch);
+  const BackwardTerms terms = backward_terms(sizes, args.workspace);
+  const int64_t first_row = static_cast<int64_t>(batch) * sizes.query_time;
+
+  QueryWalk walk{terms.bounds + batch * (terms.padded_time / 16), 0, 0, last_key, 0, 0};
+  const int end_query = sizes.window > 0 ? min(last_key + sizes.window, sizes.query_time) : sizes.query_time;
+  walk.end = (end_query + kQueries - 1) / kQueries;
+  walk.begin = walk.visible_from(key / kQueries);
+  walk.tile = walk.begin;
+  if (walk.begin == walk.end) walk.member = group;  // no query sees these keys
+
+  const auto start_queries = [&](int buffer) {
+    const int head = head_kv * group + walk.member, query = walk.tile * kQueries;
+    const int64_t row = first_row + query;
+    const Tile q_tile{queries + 2 * buffer * kQueries * kHeadDim}, do_tile{q_tile.data + kQueries * kHeadDim};
+    start_copy<kQueries, Tiling::kThreads>(q_tile, args.q.data + row * args.q.stride + head * kHeadDim,
+                                           args.q.stride, sizes.query_time - query);
+    start_copy<kQueries, Tiling::kThreads>(do_tile,
+                                           args.doutput.data + row * args.doutput.stride + head * kHeadDim,
+                                           args.doutput.stride, sizes.query_time - query);
+    const int64_t at = (static_cast<int64_t>(batch) * sizes.heads_q + head) * terms.padded_time + query;
+    const int i = static_cast<int>(threadIdx.x);
+    if (i < kQueries / 2) {
+      const float* from = (i < kQueries / 4 ? terms.lse : terms.delta) + at + i % (kQueries / 4) * 4;
+      cp_async16(query_terms + buffer * Tiling::kTerms + 4 * i, from);
+    }
+    cp_async_commit();
+  };
+
+  float dk[kRowBlocks][kHeadDim / 8][4], dv[kRowBlocks][kHeadDim / 8][4];
+  clear(dk);
+  clear(dv);
+  const int64_t key_row = static_cast<int64_t>(batch) * sizes.key_time + key;
+  start_copy<kKeys, Tiling::kThreads>(k_tile, args.k.data + key_row * args.k.stride + head_kv * kHeadDim,
+                                      args.k.stride, sizes.key_time - key);
+  start_copy<kKeys, Tiling::kThreads>(v_tile, args.v.data + key_row * args.v.stride + head_kv * kHeadDim,
+                                      args.v.stride, sizes.key_time - key);
+  if (walk.member < group) start_queries(0);
+  for (int buffer = 0; walk.member < group; buffer ^= 1) {
+    const int tile = walk.tile;
+    walk.next();
+    cp_async_wait<0>();
+    __syncthreads();  // these queries are here, the other buffer has been read
+    if (walk.member < group) start_queries(buffer ^ 1);
+    const Tile q_tile{queries + 2 * buffer * kQueries * kHeadDim}, do_tile{q_tile.data + kQueries * kHeadDim};
+    float s[kRowBlocks][kQueries / 8][4], dp[kRowBlocks][kQueries / 8][4];
+    clear(s);
+    clear(dp);
+    multiply<kHeadDim, Stored::row_depth, Stored::row_depth>(s, k_tile, warp_row, q_tile, 0);
+    multiply<kHeadDim, Stored::row_depth, Stored::row_depth>(dp, v_tile, warp_row, do_tile, 0);
+    if (is_partial(mask.position(tile * kQueries), walk.bounds[tile], key, kKeys))
+      mask_by_key(s, mask, key + warp_row, tile * kQueries);
+    softmax_backward_by_key(s, dp, sizes.scale * kLog2E, query_terms + buffer * Tiling::kTerms);
+    multiply_fragment(dv, s, do_tile, scratch);
+    multiply_fragment(dk, dp, q_tile, scratch);
+  }
+  const int valid = sizes.key_time - key - warp_row;
+  write_gradient(args.dk, key_row + warp_row, head_kv * kHeadDim, valid, k_tile, warp_row, sizes.scale, dk);
+  write_gradient(args.dv, key_row + warp_row, head_kv * kHeadDim, valid, v_tile, warp_row, 1.0f, dv);
+}
+
+// --- 3. dq ---
+
+// The same as softmax_backward_by_key, rows being queries; s is consumed.
+template <int kRowBlocks, int kColumnBlocks>
+__device__ __forceinline__ void softmax_backward_by_query(float (&s)[kRowBlocks][kColumnBlocks][4],
+                                                          float (&dp)[kRowBlocks][kColumnBlocks][4],
+                                                          float scale_log2, const float (&lse)[kRowBlocks][2],
+                                                          const float (&delta)[kRowBlocks][2]) {
+#pragma unroll
+  for (int m = 0; m < kRowBlocks; ++m)
+#pragma unroll
+    for (int n = 0; n < kColumnBlocks; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        dp[m][n][e] = ex2(fmaf(s[m][n][e], scale_log2, -lse[m][e / 2])) * (dp[m][n][e] - delta[m][e / 2]);
+}
+
+template <class T, int kHeadDim>
+__global__ void __launch_bounds__(QueryTiling<T, kHeadDim>::kThreads)
+    attention_backward_queries_kernel(const AttentionBackwardArguments<T> args) {
+  using Tiling = QueryTiling<T, kHeadDim>;
+  using Tile = SharedTile<T, kHeadDim>;
+  constexpr int kKeys = Tiling::kKeys, kQueries = Tiling::kQueries, kRowBlocks = Tiling::kRowBlocks;
+  DEVICE_DYNAMIC_SHARED(shared);
+  const Tile q_tile{reinterpret_cast<T*>(shared)}, do_tile{q_tile.data + kQueries * kHeadDim};
+  T* const keys = do_tile.data + kQueries * kHeadDim;  // two buffers of k, v
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize, warp_row = warp * 16 * kRowBlocks;
+  float* const scratch = reinterpret_cast<float*>(keys + 4 * kKeys * kHeadDim) + warp * Tiling::kScratch;
+
+  const AttentionSizes& sizes = args.sizes;
+  const int head = static_cast<int>(blockIdx.x) % sizes.heads_q,
+            batch = static_cast<int>(blockIdx.x) / sizes.heads_q;
+  const int head_kv = head / (sizes.heads_q / sizes.heads_kv);
+  const int first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * kQueries;  // later queries see more keys
+  const AttentionMask mask(sizes, args.document_starts, batch);
+  const LowerBounds bounds = lower_bounds<kQueries>(mask, first);
+  const int first_key = bounds.least / kKeys * kKeys;
+  const int end_key = mask.position(min(first + kQueries, sizes.query_time) - 1) + 1;
+
+  const BackwardTerms terms = backward_terms(sizes, args.workspace);
+  const int64_t term =
+      (static_cast<int64_t>(batch) * sizes.heads_q + head) * terms.padded_time + first + warp_row;
+  float lse[kRowBlocks][2], delta[kRowBlocks][2];
+  int lower[kRowBlocks][2];
+#pragma unroll
+  for (int m = 0; m < kRowBlocks; ++m)
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = 16 * m + fragment_row(2 * i);
+      lse[m][i] = terms.lse[term + row];
+      delta[m][i] = terms.delta[term + row];
+      lower[m][i] = mask.lower(first + warp_row + row);
+    }
+
+  const int64_t key_row = static_cast<int64_t>(batch) * sizes.key_time;
+  const T* k = args.k.data + key_row * args.k.stride + head_kv * kHeadDim;
+  const T* v = args.v.data + key_row * args.v.stride + head_kv * kHeadDim;
+  const auto start_keys = [&](int buffer, int key) {
+    const Tile k_tile{keys + 2 * buffer * kKeys * kHeadDim}, v_tile{k_tile.data + kKeys * kHeadDim};
+    start_copy<kKeys, Tiling::kThreads>(k_tile, k + key * args.k.stride, args.k.stride, sizes.key_time - key);
+    start_copy<kKeys, Tiling::kThreads>(v_tile, v + key * args.v.stride, args.v.stride, sizes.key_time - key);
+    cp_async_commit();
+  };
+
+  float dq[kRowBlocks][kHeadDim / 8][4];
+  clear(dq);
+  const int64_t query_row = static_cast<int64_t>(batch) * sizes.query_time + first;
+  start_copy<kQueries, Tiling::kThreads>(q_tile, args.q.data + query_row * args.q.stride + head * kHeadDim,
+                                         args.q.stride, sizes.query_time - first);
+  start_copy<kQueries, Tiling::kThreads>(
+      do_tile, args.doutput.data + query_row * args.doutput.stride + head * kHeadDim, args.doutput.stride,
+      sizes.query_time - first);
+  start_keys(0, first_key);
+  int buffer = 0;
+  for (int key = first_key; key < end_key; key += kKeys, buffer ^= 1) {
+    cp_async_wait<0>();
+    __syncthreads();  // these keys are here, the other buffer has been read
+    if (key + kKeys < end_key) start_keys(buffer ^ 1, key + kKeys);
+    const Tile k_tile{keys + 2 * buffer * kKeys * kHeadDim}, v_tile{k_tile.data + kKeys * kHeadDim};
+    float s[kRowBlocks][kKeys / 8][4], dp[kRowBlocks][kKeys / 8][4];
+    clear(s);
+    clear(dp);
+    multiply<kHeadDim, Stored::row_depth, Stored::row_depth>(s, q_tile, warp_row, k_tile, 0);
+    multiply<kHeadDim, Stored::row_depth, Stored::row_depth>(dp, do_tile, warp_row, v_tile, 0);
+    if (is_partial(mask.position(first), bounds, key, kKeys))
+      mask_by_query(s, mask, lower, first + warp_row, key);
+    softmax_backward_by_query(s, dp, sizes.scale * kLog2E, lse, delta);
+    multiply_fragment(dq, dp, k_tile, scratch);
+  }
+  write_gradient(args.dq, query_row + warp_row, head * kHeadDim, sizes.query_time - first - warp_row, q_tile,
+                 warp_row, sizes.scale, dq);
+}
+
+// --- launchers ---
+
+template <class T, int kHeadDim>
+cudaError_t launch_backward(const AttentionBackwardArguments<T>& args, cudaStream_t stream) {
+  using Keys = KeyTiling<T, kHeadDim>;
+  using Queries = QueryTiling<T, kHeadDim>;
+  const AttentionSizes& sizes = args.sizes;
+  const auto tiles = [](int count, int size) { return static_cast<unsigned>((count + size - 1) / size); };
+  const unsigned heads_q = static_cast<unsigned>(sizes.batch) * static_cast<unsigned>(sizes.heads_q);
+  const unsigned heads_kv = static_cast<unsigned>(sizes.batch) * static_cast<unsigned>(sizes.heads_kv);
+
+  cudaError_t status = device_launch(
+      LaunchConfig(dim3(tiles(padded_time(sizes), Keys::kQueries), heads_q), 4 * Keys::kQueries, 0, stream),
+      &attention_backward_terms_kernel<T, kHeadDim, Keys::kQueries>, args);
+  if (status != cudaSuccess) return status;
+
+  const auto keys_kernel = &attention_backward_keys_kernel<T, kHeadDim>;
+  status = device_allow_dynamic_shared(keys_kernel, Keys::kSharedBytes);
+  if (status != cudaSuccess) return status;
+  status = device_launch(LaunchConfig(dim3(heads_kv, tiles(sizes.key_time, Keys::kKeys)), Keys::kThreads,
+                                      Keys::kSharedBytes, stream),
+                         keys_kernel, args);
+  if (status != cudaSuccess) return status;
+
+  const auto queries_kernel = &attention_backward_queries_kernel<T, kHeadDim>;
+  status = device_allow_dynamic_shared(queries_kernel, Queries::kSharedBytes);
+  if (status != cudaSuccess) return status;
+  return device_launch(LaunchConfig(dim3(heads_q, tiles(sizes.query_time, Queries::kQueries)),
+                                    Queries::kThreads, Queries::kSharedBytes, stream),
+                       queries_kernel, args);
+}
+
+template <class T>
+cudaError_t attention_backward(const AttentionBackwardArguments<T>& args, cudaStream_t stream) {
+  if (args.sizes.query_time != args.sizes.key_time) return cudaErrorInvalidValue;
+  switch (args.sizes.head_dim) {
+    case 32:
+      return launch_backward<T, 32>(args, stream);
+    case 64:
+      return launch_backward<T, 64>(args, stream);
+    case 96:
+      return launch_backward<T, 96>(args, stream);
+    case 128:
+      return launch_backward<T, 128>(args, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+size_t attention_backward_workspace(const AttentionSizes& sizes) {
+  const size_t rows = static_cast<size_t>(sizes.batch) * static_cast<size_t>(sizes.heads_q) *
+                      static_cast<size_t>(padded_time(sizes));
+  const size_t tiles = static_cast<size_t>(sizes.batch) * static_cast<size_t>(padded_time(sizes) / 16);
+  return 2 * sizeof(float) * rows + sizeof(LowerBounds) * tiles;
+}
+
+template cudaError_t attention_backward(const AttentionBackwardArguments<float>&, cudaStream_t);
+template cudaError_t attention_backward(const AttentionBackwardArguments<bf16>&, cudaStream_t);
+
+}  // namespace polar::kernels
