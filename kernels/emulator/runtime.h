@@ -9,6 +9,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -33,6 +34,22 @@ struct Operation {
   std::vector<Dependency> after;
 };
 
+// What a stream does while it is captured becomes a graph: operations in the order in which they were issued.
+struct Node {
+  std::function<void()> work;
+  const void* kernel = nullptr;  // null: no kernel
+  std::vector<size_t> after;     // earlier nodes
+};
+using Nodes = std::vector<Node>;
+
+struct Capture {
+  Nodes nodes;
+  std::shared_ptr<Stream> origin;
+  std::vector<std::shared_ptr<Stream>> members;  // the origin, and what joined by waiting for an event
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  bool invalid = false;
+};
+
 struct Stream {
   std::deque<Operation> queue;
   uint64_t issued = 0, done = 0;
@@ -40,6 +57,8 @@ struct Stream {
   bool waits_for_default = true;  // not made with cudaStreamNonBlocking
   unsigned flags = 0;
   int priority = 0;
+  std::shared_ptr<Capture> capture;    // null: not capturing
+  std::vector<size_t> captured_after;  // the nodes that the next captured operation follows
 };
 
 // Device memory, or host memory that is pinned: each block is one of the heap, of exactly the size asked for.
@@ -55,7 +74,8 @@ struct Runtime {
   std::vector<std::shared_ptr<Stream>> streams{default_stream};
   std::map<const char*, Allocation> allocations;
   size_t device_bytes = 0, peak_device_bytes = 0;
-  std::map<const void*, size_t> shared_limits;  // by kernel, what cudaFuncSetAttribute has allowed
+  std::map<const void*, size_t> shared_limits;     // by kernel, what cudaFuncSetAttribute has allowed
+  std::vector<std::shared_ptr<Capture>> captures;  // under way
 };
 Runtime& runtime();
 
@@ -63,16 +83,38 @@ Runtime& runtime();
 cudaError_t finish(cudaError_t status);
 // The allocation that `pointer` lies in (or just behind); null if none.
 const Allocation* find_allocation(const void* pointer);
+// Fails unless all of the bytes lie in one allocation on the device. `call` and `which` are for the report.
+void check_device_range(const char* call, const char* which, const void* pointer, size_t bytes);
 
-// Queues an operation that is named `name` in reports.
-cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
+// Queues an operation, or adds it to the graph that the stream is captured into.
+cudaError_t enqueue(cudaStream_t stream, std::function<void()> work, const void* kernel = nullptr);
 std::shared_ptr<Stream> stream_of(cudaStream_t handle);
 // Does what is queued, as far as is asked.
 void complete(const std::shared_ptr<Stream>& stream, uint64_t count);
 void complete_all();
 
+// --- captures (runtime_graphs.cpp) ---
+// An operation of `stream`, which is captured.
+cudaError_t capture_operation(const std::shared_ptr<Stream>& stream, std::function<void()> work,
+                              const void* kernel);
+// `stream` (captured or not) goes on after the nodes of a capture.
+cudaError_t join_capture(const std::shared_ptr<Stream>& stream, const std::shared_ptr<Capture>& capture,
+                         const std::vector<size_t>& after);
+// For calls that a capture forbids. `stream`: one that is waited for, null: the call is unsafe whatever it
+// does. Returns the error, after which the capture is void; cudaSuccess if no capture is concerned.
+cudaError_t refuse_in_capture(const Stream* stream);
+
 }  // namespace polar::emulator
 
 struct CUstream_st {
   std::shared_ptr<polar::emulator::Stream> stream;
+};
+
+struct CUevent_st {
+  polar::emulator::Dependency recorded;  // no stream: never recorded, or captured
+  std::shared_ptr<polar::emulator::Capture> capture;
+  std::vector<size_t> captured_after;
+  std::shared_ptr<std::chrono::steady_clock::time_point> time =
+      std::make_shared<std::chrono::steady_clock::time_point>();
+  bool timed = true;
 };

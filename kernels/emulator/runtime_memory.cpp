@@ -15,6 +15,7 @@ cudaError_t allocate(void** pointer, size_t bytes, bool on_device) {
   Runtime& state = runtime();
   const std::lock_guard lock(state.mutex);
   *pointer = nullptr;
+  if (const cudaError_t status = refuse_in_capture(nullptr); status != cudaSuccess) return finish(status);
   if (bytes == 0) return finish(cudaSuccess);
   if (on_device && bytes > options().memory_limit - std::min(options().memory_limit, state.device_bytes))
     return finish(cudaErrorMemoryAllocation);
@@ -32,6 +33,7 @@ cudaError_t release(void* pointer, bool on_device) {
   Runtime& state = runtime();
   const std::lock_guard lock(state.mutex);
   if (pointer == nullptr) return finish(cudaSuccess);
+  if (const cudaError_t status = refuse_in_capture(nullptr); status != cudaSuccess) return finish(status);
   complete_all();
   const auto found = state.allocations.find(static_cast<char*>(pointer));
   if (found == state.allocations.end() || found->second.on_device != on_device)
@@ -42,17 +44,18 @@ cudaError_t release(void* pointer, bool on_device) {
   return finish(cudaSuccess);
 }
 
-void check_range(const char* call, const char* which, const void* pointer, size_t bytes,
-                 bool must_be_device) {
+void check_inside(const char* call, const char* which, const Allocation& allocation, const void* pointer,
+                  size_t bytes) {
+  const auto offset = static_cast<size_t>(static_cast<const char*>(pointer) - allocation.memory);
+  if (bytes > allocation.bytes - offset)
+    fail("{}: {} bytes at offset {} of a {} of {} bytes", call, bytes, offset, which, allocation.bytes);
+}
+
+void check_host_range(const char* call, const char* which, const void* pointer, size_t bytes) {
   const Allocation* allocation = find_allocation(pointer);
-  if (allocation == nullptr || (must_be_device && !allocation->on_device)) {
-    if (must_be_device) fail("{}: the {} {} is not device memory", call, which, fmt::ptr(pointer));
-    return;  // pageable host memory
-  }
-  if (!must_be_device && allocation->on_device) fail("{}: the {} is device memory", call, which);
-  const auto offset = static_cast<size_t>(static_cast<const char*>(pointer) - allocation->memory);
-  if (bytes > allocation->bytes - offset)
-    fail("{}: {} bytes at offset {} of a {} of {} bytes", call, bytes, offset, which, allocation->bytes);
+  if (allocation == nullptr) return;  // pageable
+  if (allocation->on_device) fail("{}: the {} is device memory", call, which);
+  check_inside(call, which, *allocation, pointer, bytes);
 }
 
 bool is_device(const void* pointer) {
@@ -82,8 +85,10 @@ void check(Copy& copy) {
   }
   const bool to_device = copy.kind == cudaMemcpyHostToDevice || copy.kind == cudaMemcpyDeviceToDevice;
   const bool from_device = copy.kind == cudaMemcpyDeviceToHost || copy.kind == cudaMemcpyDeviceToDevice;
-  check_range(copy.call, "destination", copy.to, (copy.rows - 1) * copy.to_pitch + copy.width, to_device);
-  check_range(copy.call, "source", copy.from, (copy.rows - 1) * copy.from_pitch + copy.width, from_device);
+  const size_t to_bytes = (copy.rows - 1) * copy.to_pitch + copy.width;
+  const size_t from_bytes = (copy.rows - 1) * copy.from_pitch + copy.width;
+  (to_device ? check_device_range : check_host_range)(copy.call, "destination", copy.to, to_bytes);
+  (from_device ? check_device_range : check_host_range)(copy.call, "source", copy.from, from_bytes);
 }
 
 void run(const Copy& copy) {
@@ -97,8 +102,9 @@ cudaError_t copy_async(Copy copy, cudaStream_t stream) {
   if (copy.width > copy.to_pitch || copy.width > copy.from_pitch) return finish(cudaErrorInvalidPitchValue);
   check(copy);
   // Pageable memory is read before the call returns, and written before it returns; pinned memory whenever
-  // the stream comes to it.
-  if (copy.kind == cudaMemcpyHostToDevice && is_pageable(copy.from)) {
+  // the stream comes to it, and so is all memory in a graph.
+  const bool captured = stream_of(stream)->capture != nullptr;
+  if (!captured && copy.kind == cudaMemcpyHostToDevice && is_pageable(copy.from)) {
     auto staged = std::make_shared<std::string>(copy.width * copy.rows, '\0');
     Copy to_staging = copy;
     to_staging.to = staged->data();
@@ -109,7 +115,7 @@ cudaError_t copy_async(Copy copy, cudaStream_t stream) {
     return finish(enqueue(stream, [copy, staged] { run(copy); }));
   }
   const cudaError_t status = enqueue(stream, [copy] { run(copy); });
-  if (status == cudaSuccess && is_pageable(copy.to) && !is_device(copy.to)) {
+  if (status == cudaSuccess && !captured && is_pageable(copy.to)) {
     const std::shared_ptr<Stream> target = stream_of(stream);
     complete(target, target->issued);
   }
@@ -119,6 +125,7 @@ cudaError_t copy_async(Copy copy, cudaStream_t stream) {
 cudaError_t copy_now(const Copy& copy) {
   const std::lock_guard lock(runtime().mutex);
   const cudaError_t status = copy_async(copy, nullptr);
+  if (status != cudaSuccess) return status;
   complete(runtime().default_stream, runtime().default_stream->issued);
   return status;
 }
@@ -128,7 +135,7 @@ cudaError_t fill_async(const char* call, void* to, size_t pitch, int value, size
                        cudaStream_t stream) {
   const std::lock_guard lock(runtime().mutex);
   if (width == 0 || rows == 0) return finish(cudaSuccess);
-  check_range(call, "destination", to, (rows - 1) * pitch + width, true);
+  check_device_range(call, "destination", to, (rows - 1) * pitch + width);
   return finish(enqueue(stream, [=] {
     for (size_t row = 0; row < rows; ++row) std::memset(static_cast<char*>(to) + row * pitch, value, width);
   }));
@@ -152,6 +159,13 @@ const Allocation* find_allocation(const void* pointer) {
   --found;
   const auto offset = static_cast<size_t>(static_cast<const char*>(pointer) - found->first);
   return offset <= found->second.bytes ? &found->second : nullptr;
+}
+
+void check_device_range(const char* call, const char* which, const void* pointer, size_t bytes) {
+  const Allocation* allocation = find_allocation(pointer);
+  if (allocation == nullptr || !allocation->on_device)
+    fail("{}: the {} {} is not device memory", call, which, fmt::ptr(pointer));
+  check_inside(call, which, *allocation, pointer, bytes);
 }
 
 }  // namespace polar::emulator

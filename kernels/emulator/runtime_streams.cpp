@@ -13,8 +13,6 @@
 namespace polar::emulator {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 void do_next(const std::shared_ptr<Stream>& stream) {
   stream->busy = true;
   for (const Dependency& before : stream->queue.front().after) complete(before.stream, before.count);
@@ -82,8 +80,15 @@ void complete_all() {
   for (const auto& stream : streams) complete(stream, stream->issued);
 }
 
-cudaError_t enqueue(cudaStream_t handle, std::function<void()> work) {
+cudaError_t enqueue(cudaStream_t handle, std::function<void()> work, const void* kernel) {
   const std::shared_ptr<Stream> stream = stream_of(handle);
+  if (stream->capture != nullptr) return capture_operation(stream, std::move(work), kernel);
+  if (stream == runtime().default_stream)
+    for (const auto& other : runtime().streams)
+      if (other->waits_for_default && other->capture != nullptr) {
+        other->capture->invalid = true;
+        return cudaErrorStreamCaptureImplicit;
+      }
   stream->queue.push_back({std::move(work), implicit_dependencies(stream)});
   ++stream->issued;
   if (!options().lazy_streams) complete(stream, stream->issued);
@@ -132,18 +137,15 @@ cudaError_t queue_launch(const LaunchConfig& config, const void* kernel, void (*
   std::memcpy(arguments.get(), bound, bytes);
   Grid grid{config.grid, config.block,    config.shared_bytes, limit > kDefaultSharedBytes,
             run,         arguments.get(), config.where};
-  return finish(enqueue(config.stream, [grid, arguments] { run_grid(grid); }));
+  return finish(enqueue(
+      config.stream, [grid, arguments] { run_grid(grid); }, kernel));
 }
 
 }  // namespace polar::emulator
 
 using namespace polar::emulator;  // NOLINT: what follows are the C functions of CUDA
 
-struct CUevent_st {
-  Dependency recorded;  // no stream: never recorded
-  std::shared_ptr<Clock::time_point> time = std::make_shared<Clock::time_point>();
-  bool timed = true;
-};
+using Clock = std::chrono::steady_clock;
 
 static cudaError_t create_stream(cudaStream_t* handle, unsigned flags, int priority) {
   Runtime& state = runtime();
@@ -178,18 +180,23 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   const std::lock_guard lock(runtime().mutex);
   const std::shared_ptr<Stream> stream = stream_of(handle);
+  if (const cudaError_t status = refuse_in_capture(stream.get()); status != cudaSuccess)
+    return finish(status);
   complete(stream, stream->issued);
   return finish(cudaSuccess);
 }
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
   const std::lock_guard lock(runtime().mutex);
   const std::shared_ptr<Stream> stream = stream_of(handle);
+  if (const cudaError_t status = refuse_in_capture(stream.get()); status != cudaSuccess)
+    return finish(status);
   if (stream->done == stream->issued) return cudaSuccess;
   complete(stream, stream->done + 1);  // whoever asks again and again gets there
   return cudaErrorNotReady;
 }
 cudaError_t cudaDeviceSynchronize() {
   const std::lock_guard lock(runtime().mutex);
+  if (const cudaError_t status = refuse_in_capture(nullptr); status != cudaSuccess) return finish(status);
   complete_all();
   return finish(cudaSuccess);
 }
@@ -210,24 +217,36 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
   const std::lock_guard lock(runtime().mutex);
   const std::shared_ptr<Stream> stream = stream_of(handle);
+  event->capture = stream->capture;
+  event->captured_after = stream->captured_after;
+  event->recorded = {};
+  if (stream->capture != nullptr) return finish(cudaSuccess);
   event->recorded = {stream, stream->issued + 1};
   return finish(enqueue(handle, [time = event->time] { *time = Clock::now(); }));
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned) {
   const std::lock_guard lock(runtime().mutex);
+  const std::shared_ptr<Stream> stream = stream_of(handle);
+  if (event->capture != nullptr) return finish(join_capture(stream, event->capture, event->captured_after));
   if (event->recorded.stream == nullptr) return finish(cudaSuccess);
+  if (stream->capture != nullptr) {
+    stream->capture->invalid = true;
+    return finish(cudaErrorStreamCaptureIsolation);
+  }
   return finish(enqueue(handle, [before = event->recorded] { complete(before.stream, before.count); }));
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const std::lock_guard lock(runtime().mutex);
+  if (event->capture != nullptr) return finish(cudaErrorCapturedEvent);
   if (event->recorded.stream != nullptr) complete(event->recorded.stream, event->recorded.count);
   return finish(cudaSuccess);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   const std::lock_guard lock(runtime().mutex);
+  if (event->capture != nullptr) return finish(cudaErrorCapturedEvent);
   const Dependency& recorded = event->recorded;
   if (recorded.stream == nullptr || recorded.stream->done >= recorded.count) return cudaSuccess;
-  complete(recorded.stream, recorded.stream->done + 1);
+  complete(recorded.stream, recorded.stream->done + 1);  // whoever asks again and again gets there
   return cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {

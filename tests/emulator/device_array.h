@@ -1,0 +1,67 @@
+// What the tests of the emulator share: arrays in the emulated device's memory, and options for the time of a
+// test.
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "kernels/emulator/options.h"
+
+namespace polar::emulator::test {
+
+// Device memory that goes with its owner.
+template <class T>
+class DeviceArray {
+ public:
+  explicit DeviceArray(size_t count) : count_(count) {
+    void* memory = nullptr;
+    EXPECT_EQ(cudaMalloc(&memory, count * sizeof(T)), cudaSuccess);
+    memory_ = static_cast<T*>(memory);
+  }
+  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
+    EXPECT_EQ(cudaMemcpy(memory_, values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), cudaSuccess);
+  }
+  DeviceArray(const DeviceArray&) = delete;
+  DeviceArray& operator=(const DeviceArray&) = delete;
+  ~DeviceArray() { cudaFree(memory_); }
+
+  T* get() const { return memory_; }
+  std::vector<T> read() const {
+    std::vector<T> values(count_);
+    EXPECT_EQ(cudaMemcpy(values.data(), memory_, count_ * sizeof(T), cudaMemcpyDeviceToHost), cudaSuccess);
+    return values;
+  }
+
+ private:
+  size_t count_;
+  T* memory_ = nullptr;
+};
+
+// Options of the emulator until the end of the scope.
+class WithOptions {
+ public:
+  WithOptions() : before_(options()) {}
+  WithOptions(const WithOptions&) = delete;
+  WithOptions& operator=(const WithOptions&) = delete;
+  ~WithOptions() { options() = before_; }
+
+ private:
+  Options before_;
+};
+
+// Calls check() under every thread order: forward, reverse, and random with some seeds.
+template <class Check>
+void in_every_order(Check check) {
+  const WithOptions restored;
+  for (const Order order : {Order::forward, Order::reverse, Order::random})
+    for (uint32_t seed = 0; seed < (order == Order::random ? 4u : 1u); ++seed) {
+      SCOPED_TRACE(testing::Message() << "order " << static_cast<int>(order) << " seed " << seed);
+      options().order = order;
+      options().seed = seed;
+      check();
+    }
+}
+
+}  // namespace polar::emulator::test
