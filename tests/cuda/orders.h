@@ -1,0 +1,59 @@
+// The same bits in every order of threads: what the CUDA backend promises of all its operations.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+
+#include "cuda/both.h"
+#include "kernels/emulator/options.h"
+
+namespace polar::cuda::test {
+
+// Calls run() with the emulator's threads in several orders; it sets its arrays up, computes, and returns
+// what was computed, which has to be the same every time.
+inline void expect_same_bits_in_every_order(const std::string& what, const std::function<Values()>& run) {
+  struct Restore {
+    emulator::Options before = emulator::options();
+    ~Restore() { emulator::options() = before; }
+  } restore;
+  struct Variant {
+    emulator::Order order;
+    uint32_t seed;
+  };
+  emulator::options().order = emulator::Order::forward;
+  const Values want = run();
+  for (const Variant variant :
+       {Variant{emulator::Order::reverse, 0}, {emulator::Order::random, 1}, {emulator::Order::random, 2}}) {
+    emulator::options().order = variant.order;
+    emulator::options().seed = variant.seed;
+    const Values got = run();
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < got.size(); ++i)
+      ASSERT_EQ(std::bit_cast<uint64_t>(got[i]), std::bit_cast<uint64_t>(want[i]))
+          << what << "[" << i << "] in order " << static_cast<int>(variant.order) << ", seed "
+          << variant.seed;
+  }
+}
+
+// What a bf16 result may differ by that was computed in float and rounded once, element by element: the
+// rounding, and the fp32 tolerance of 1e-5 of the largest element.
+inline void expect_rounded_once(const Values& got, const Values& want, const std::string& what,
+                                double roundings = 1.0) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  const double rest = 1e-5 * largest(want);
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_LE(std::abs(got[i] - want[i]), roundings * kBf16Unit * std::abs(want[i]) + rest)
+        << what << "[" << i << "]: " << got[i] << " for " << want[i];
+}
+// The check of a result of this dtype: 1e-5 of the largest in F32, rounded once in BF16.
+inline void expect_result(DType dtype, const Values& got, const Values& want, const std::string& what,
+                          double roundings = 1.0) {
+  if (dtype == DType::bf16)
+    expect_rounded_once(got, want, what, roundings);
+  else
+    expect_close(got, want, 1e-5, what);
+}
+
+}  // namespace polar::cuda::test
