@@ -39,10 +39,11 @@ class DeviceArray {
   T* memory_ = nullptr;
 };
 
-// Options of the emulator until the end of the scope.
+// Until the end of the scope, the emulator's default options (whatever the environment says), and what is
+// changed of them.
 class WithOptions {
  public:
-  WithOptions() : before_(options()) {}
+  WithOptions() : before_(options()) { options() = {}; }
   WithOptions(const WithOptions&) = delete;
   WithOptions& operator=(const WithOptions&) = delete;
   ~WithOptions() { options() = before_; }
@@ -54,7 +55,8 @@ class WithOptions {
 // Calls check() under every thread order: forward, reverse, and random with some seeds.
 template <class Check>
 void in_every_order(Check check) {
-  const WithOptions restored;
+  const Order order_before = options().order;
+  const uint32_t seed_before = options().seed;
   for (const Order order : {Order::forward, Order::reverse, Order::random})
     for (uint32_t seed = 0; seed < (order == Order::random ? 4u : 1u); ++seed) {
       SCOPED_TRACE(testing::Message() << "order " << static_cast<int>(order) << " seed " << seed);
@@ -62,6 +64,8 @@ void in_every_order(Check check) {
       options().seed = seed;
       check();
     }
+  options().order = order_before;
+  options().seed = seed_before;
 }
 
 }  // namespace polar::emulator::test

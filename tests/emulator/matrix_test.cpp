@@ -157,6 +157,7 @@ TEST(Matrix, LoadsFromSharedMemory) {
 }
 
 TEST(AsyncCopy, LandsAtTheWaitThatCoversIt) {
+  const emulator::test::WithOptions defaults;
   std::vector<float> from(256);
   for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<float>(i);
   const DeviceArray<float> source(from), out(128);
