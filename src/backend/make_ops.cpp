@@ -17,14 +17,14 @@ std::string cuda_problem() {
   const cuda::DeviceCheck check = cuda::check_device(kDevice);
   return check.usable ? "" : check.found;
 }
-std::unique_ptr<Ops> make_cuda() {
-  return std::make_unique<cuda::CudaOps>(kDevice);
+std::unique_ptr<Ops> make_cuda(const DeviceOptions& options) {
+  return std::make_unique<cuda::CudaOps>(kDevice, options.gemm_cache);
 }
 #else
 std::string cuda_problem() {
   return "this binary was built without CUDA";
 }
-std::unique_ptr<Ops> make_cuda() {
+std::unique_ptr<Ops> make_cuda(const DeviceOptions& /*options*/) {
   return nullptr;
 }
 #endif
@@ -36,7 +36,7 @@ std::unique_ptr<Ops> make_ops(const DeviceOptions& options) {
   if (options.device != "auto" && options.device != "cuda")
     fail_usage("device '{}': expected auto, cpu or cuda", options.device);
   const std::string problem = cuda_problem();
-  if (problem.empty()) return make_cuda();
+  if (problem.empty()) return make_cuda(options);
   if (options.device == "auto") return std::make_unique<cpu::CpuOps>(options.threads);
   fail_usage("device 'cuda': found {}; `polartrain --version` lists the devices, device 'cpu' always works",
              problem);

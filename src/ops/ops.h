@@ -269,6 +269,9 @@ class Ops {
 struct DeviceOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda"
   int threads = 0;              // CPU threads; 0: OMP_NUM_THREADS, else all cores this process may use
+  // CUDA: the file that keeps which GEMM algorithms were measured to be the fastest. Empty: nothing is
+  // measured, the library's first proposal is taken. Either way a run that goes on computes the same bits.
+  std::string gemm_cache = "";
 };
 
 // Makes the backend. Errors (exit code 2): an unknown device, or one that this binary or machine does not

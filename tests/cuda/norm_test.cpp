@@ -9,11 +9,11 @@ constexpr double kEps = 1e-5;
 const int64_t kCols[] = {1, 5, 64, 200, 1100, 2120};
 
 TEST(CudaRmsNorm, Forward) {
+  Both both;
   for (const DType dtype : {DType::f32, DType::bf16})
     for (const int64_t rows : {1, 7, 33})
       for (const int64_t cols : kCols)
         for (const int64_t shift : {0, 3, 8}) {  // 3: not aligned
-          Both both;
           const Pair x = both.random(dtype, {rows, cols}, 1), weight = both.random(dtype, {cols}, 2);
           const Pair output = both.zeros(dtype, {rows, cols + shift}), rstd = both.zeros(DType::f32, {rows});
           const MatrixPair y = matrix(output).columns(shift, cols);
@@ -41,10 +41,10 @@ TEST(CudaRmsNorm, Forward) {
 // double (it moves against or with it), and the rounding of the output.
 TEST(CudaRmsNorm, ForwardWithResidualInEveryPlace) {
   enum class Place { own, input, residual };
+  Both both;
   for (const DType dtype : {DType::f32, DType::bf16})
     for (const Place place : {Place::own, Place::input, Place::residual})
       for (const int64_t cols : kCols) {
-        Both both;
         const int64_t rows = 9;
         const Pair x = both.random(dtype, {rows, cols}, 1), r = both.random(dtype, {rows, cols}, 2);
         const Pair weight = both.random(dtype, {cols}, 3), rstd = both.zeros(DType::f32, {rows});
@@ -100,11 +100,11 @@ const Tensor& cuda_side(const Pair& pair) {
 }
 
 TEST(CudaRmsNorm, BackwardAccumulates) {
+  Both both;
   for (const DType dtype : {DType::f32, DType::bf16})
     for (const int64_t rows : {1, 7, 130})
       for (const int64_t cols : kCols)
         for (const int64_t pad : {0, 3, 8}) {
-          Both both;
           const BackwardCase c(both, dtype, rows, cols, pad);
           c.run(both.cpu, cols, pad, [](const Pair& pair) { return pair.cpu; });
           c.run(both.cuda, cols, pad, cuda_side);

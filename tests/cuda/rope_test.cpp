@@ -83,8 +83,8 @@ Tensor cuda_side(const Pair& pair) {
 }
 
 TEST(CudaRope, ForwardAndInPlace) {
+  Both both;
   for (const RopeCase& c : cases()) {
-    Both both;
     const RopeArrays arrays(both, c);
     forward(both.cpu, c, arrays, cpu_side);
     forward(both.cuda, c, arrays, cuda_side);
@@ -96,8 +96,8 @@ TEST(CudaRope, ForwardAndInPlace) {
 }
 
 TEST(CudaRope, Backward) {
+  Both both;
   for (const RopeCase& c : cases()) {
-    Both both;
     const RopeArrays arrays(both, c);
     backward(both.cpu, c, arrays, cpu_side);
     backward(both.cuda, c, arrays, cuda_side);

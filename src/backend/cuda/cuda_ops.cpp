@@ -15,12 +15,16 @@ int use(int device) {
 
 }  // namespace
 
-CudaOps::CudaOps(int device, std::string /*gemm_cache*/)
+CudaOps::CudaOps(int device, std::string gemm_cache)
     : device_(use(device)),
       scratch_(make_device_memory(kScratchBytes)),
-      gemm_(std::make_unique<GemmPlans>()) {}
+      gemm_(std::make_unique<GemmPlans>(std::move(gemm_cache), describe_device(device))) {}
 
 CudaOps::~CudaOps() = default;
+
+size_t CudaOps::fixed_bytes() {
+  return kScratchBytes + GemmPlans::kWorkspaceBytes;
+}
 
 std::string CudaOps::device_name() const {
   return "cuda: " + describe_device(device_);

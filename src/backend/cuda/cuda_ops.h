@@ -22,6 +22,8 @@ class CudaOps final : public Ops {
   CudaOps(const CudaOps&) = delete;
   CudaOps& operator=(const CudaOps&) = delete;
 
+  // Device memory beyond what was allocated: the scratch of reductions and the workspace of products.
+  static size_t fixed_bytes();
   // What every operation is queued on.
   const Stream& stream() const { return stream_; }
 
