@@ -180,6 +180,10 @@ struct MatrixUpdate {
   uint64_t rounding_seed = 0;
 };
 
+// Of the products of the polar iterations on f32 tensors. reduced: operands may keep 16 significant bits only
+// (each term within 2^-16 of its value) where the backend gains by it; elsewhere the same as full.
+enum class PolarPrecision : uint8_t { full, reduced };
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -253,11 +257,14 @@ class Ops {
   // x_i *= 1 / (safety * ||x_i||_F + eps). A zero matrix stays zero.
   virtual void polar_normalize(const Tensor& x, double safety, double eps) = 0;
   // a (batch, s, s) = x x^T if m <= n, else x^T x: half the work of a GEMM, both triangles written.
-  virtual void polar_gram(const Tensor& x, const Tensor& a) = 0;
+  virtual void polar_gram(const Tensor& x, const Tensor& a,
+                          PolarPrecision precision = PolarPrecision::full) = 0;
   // b (batch, s, s) = c1 a + c2 a^2 for symmetric a: half the work, both triangles written.
-  virtual void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b) = 0;
+  virtual void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b,
+                                PolarPrecision precision = PolarPrecision::full) = 0;
   // y = c0 x + b x if m <= n, else c0 x + x b
-  virtual void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) = 0;
+  virtual void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y,
+                           PolarPrecision precision = PolarPrecision::full) = 0;
   // out: f64 (batch) = <x_i, y_i>
   virtual void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) = 0;
   // u = the exact orthogonal factor of x, from the SVD; singular values below s * eps * largest give 0. x

@@ -29,7 +29,8 @@ struct OracleConfig {
   // newton_schulz: "jordan", "quintic5", "classical_quintic", "classical_cubic" or an own list (a, b, c).
   std::string coefficients = "jordan";
   std::vector<std::array<double, 3>> custom;
-  double lower_bound = 1e-3;  // polar_express: of the normalised singular values
+  double lower_bound = 1e-3;      // polar_express: of the normalised singular values
+  std::string products = "full";  // or "reduced": PolarPrecision of ops/ops.h
 
   bool operator==(const OracleConfig&) const = default;
 };

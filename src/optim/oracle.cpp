@@ -47,7 +47,11 @@ Shape square_of(const Tensor& x) {
 
 }  // namespace
 
-Oracle::Oracle(const OracleConfig& config) : exact_(config.kind == OracleKind::svd) {
+Oracle::Oracle(const OracleConfig& config)
+    : exact_(config.kind == OracleKind::svd),
+      precision_(config.products == "reduced" ? PolarPrecision::reduced : PolarPrecision::full) {
+  if (config.products != "full" && config.products != "reduced")
+    fail_usage("oracle.products: found {}, expected full or reduced", config.products);
   if (exact_) {
     text_ = "svd";
     return;
@@ -89,9 +93,9 @@ Tensor Oracle::factor_short(Ops& ops, Tensor from, Tensor to, const MatrixScratc
   const Shape square = square_of(from);
   const Tensor gram = scratch.gram.slice(0, square), polynomial = scratch.polynomial.slice(0, square);
   for (const auto& [a, b, c] : quintics_) {
-    ops.polar_gram(from, gram);
-    ops.polar_polynomial(gram, b, c, polynomial);
-    ops.polar_apply(from, a, polynomial, to);
+    ops.polar_gram(from, gram, precision_);
+    ops.polar_polynomial(gram, b, c, polynomial, precision_);
+    ops.polar_apply(from, a, polynomial, to, precision_);
     std::swap(from, to);
   }
   return from;
@@ -104,24 +108,24 @@ Tensor Oracle::factor_long(Ops& ops, Tensor from, Tensor to, const MatrixScratch
   Tensor product = scratch.product.slice(0, square), next = scratch.product_next.slice(0, square);
   for (size_t step = 0, end = 0; step < quintics_.size();) {
     end = std::min(quintics_.size(), end == 0 ? kFirstRestart : end + kRestart);
-    ops.polar_gram(from, gram);
+    ops.polar_gram(from, gram, precision_);
     double shift = 1.0;
     for (const size_t start = step; step < end; ++step) {
       const auto& [a, b, c] = quintics_[step];
       const Tensor p = step == start ? product : polynomial;  // b A + c A^2
-      ops.polar_polynomial(gram, b, c, p);
+      ops.polar_polynomial(gram, b, c, p, precision_);
       if (step + 1 < end) {
-        ops.polar_apply(gram, a, p, next);
-        ops.polar_apply(next, a, p, gram);
+        ops.polar_apply(gram, a, p, next, precision_);
+        ops.polar_apply(next, a, p, gram, precision_);
       }
       if (step > start) {
-        ops.polar_apply(product, a, p, next);
+        ops.polar_apply(product, a, p, next, precision_);
         ops.axpby(shift, p, 1.0, next);
         std::swap(product, next);
       }
       shift *= a;
     }
-    ops.polar_apply(from, shift, product, to);
+    ops.polar_apply(from, shift, product, to, precision_);
     std::swap(from, to);
   }
   return from;

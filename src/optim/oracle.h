@@ -48,6 +48,7 @@ class Oracle {
 
   bool exact_ = false;
   double safety_ = 1.0;
+  PolarPrecision precision_ = PolarPrecision::full;
   std::vector<Quintic> quintics_;
   std::string text_;
 };

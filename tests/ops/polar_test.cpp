@@ -135,6 +135,29 @@ TEST(Polar, ApplyOnTheShortSide) {
     }
 }
 
+// reduced: of each factor 16 bits remain, |x - x1 - x2| <= 2^-18 |x|, and three products of the parts are
+// left out or cut, each at most 2^-18 of the whole; so a term errs by less than 2^-16, beside fp32's own (k +
+// 3) 2^-24.
+TEST(Polar, ReducedProductsKeepSixteenBits) {
+  Device device;
+  for (const MatrixShape& s : {MatrixShape{2, 96, 160}, {1, 160, 96}, {3, 64, 64}, {1, 7, 33}}) {
+    const int64_t size = std::min(s.m, s.n), depth = std::max(s.m, s.n);
+    const Tensor x = device.random(DType::f32, {s.batch, s.m, s.n}, 1);
+    const Tensor a = device.zeros(DType::f32, {s.batch, size, size});
+    device->polar_gram(x, a, PolarPrecision::reduced);
+    const double bound = 0x1p-16 + static_cast<double>(depth + 3) * 0x1p-24;
+    for (int64_t i = 0; i < s.batch; ++i) {
+      Values values = matrix(device.read(x), i, s.m * s.n);
+      const Values want = gram(values, s.m, s.n), got = matrix(device.read(a), i, size * size);
+      for (double& value : values) value = std::abs(value);
+      const Values magnitude = gram(values, s.m, s.n);
+      for (size_t j = 0; j < want.size(); ++j)
+        EXPECT_LE(std::abs(got[j] - want[j]), bound * magnitude[j]) << j;
+      EXPECT_TRUE(is_symmetric(got, size));
+    }
+  }
+}
+
 // A matrix gives the same bits alone, in any place of a batch, and on any number of threads.
 TEST(Polar, SameBitsOnAnyThreadsAndInAnyBatch) {
   Values first;

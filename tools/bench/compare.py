@@ -3,8 +3,7 @@
 
 Every round runs, for each model and optimizer, first polartrain, then each PyTorch (torch_step.py), with the same
 number of threads; the figures are medians over the rounds and the ratios' range is that of the single rounds, so a
-machine that is busy for a while disturbs both sides alike. PyTorch runs eager and compiled in every round and its
-faster one counts.
+machine that is busy for a while disturbs both sides alike. PyTorch runs eager and compiled in every round.
 """
 
 import argparse
@@ -19,12 +18,15 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODELS = {"3.15M": "configs/bench/3m.yaml", "15.7M": "configs/bench/16m.yaml"}
-# Name in the table -> the override that selects it in polartrain, and the name torch_step.py gives it.
-# Muon-bf16 sets torch.optim.Muon, whose Newton-Schulz steps are in bf16, against our fp32.
+# Name in the table -> the overrides that select it in polartrain, and the name torch_step.py gives it. "Muon" is fp32
+# on both sides. In the last two polartrain's products keep 16 significant bits; PyTorch's are fp32, and in torch.optim.Muon
+# bf16 (8 bits).
+REDUCED = ["optimizer.groups.0.type=muon", "optimizer.groups.0.oracle.products=reduced"]
 OPTIMIZERS = {
-    "AdamW": ("optimizer.groups.0.type=adamw", "adamw"),
-    "Muon": ("optimizer.groups.0.type=muon", "muon"),
-    "Muon-bf16": ("optimizer.groups.0.type=muon", "torch_muon"),
+    "AdamW": (["optimizer.groups.0.type=adamw"], "adamw"),
+    "Muon": (["optimizer.groups.0.type=muon"], "muon"),
+    "Muon, reduced / fp32": (REDUCED, "muon"),
+    "Muon, reduced / bf16": (REDUCED, "torch_muon"),
 }
 
 
@@ -64,8 +66,8 @@ def describe_torch(python):
     return {"python": python, "version": version, "has_muon": has_muon}
 
 
-def measure_polartrain(arguments, config, override):
-    return json.loads(run([arguments.binary, "bench", "step", config, override, "--json",
+def measure_polartrain(arguments, config, overrides):
+    return json.loads(run([arguments.binary, "bench", "step", config, *overrides, "--json",
                            "--threads", str(arguments.threads)]))  # fmt: skip
 
 
@@ -80,8 +82,8 @@ def measure_torch(arguments, torch, config, optimizer):
 
 def measure_pair(arguments, model, optimizer, torch):
     """Both results, polartrain's first."""
-    override, torch_name = OPTIMIZERS[optimizer]
-    ours = measure_polartrain(arguments, MODELS[model], override)
+    overrides, torch_name = OPTIMIZERS[optimizer]
+    ours = measure_polartrain(arguments, MODELS[model], overrides)
     theirs = measure_torch(arguments, torch, MODELS[model], torch_name)
     if ours["parameters"] != theirs["parameters"]:
         sys.exit(f"{model}: not the same model: {ours['parameters']} parameters in polartrain, "
@@ -94,7 +96,7 @@ def measure_all(arguments, torches):
     records = []
     cases = itertools.product(range(arguments.rounds), arguments.models, arguments.optimizers, torches)
     for round_index, model, optimizer, torch in cases:
-        if optimizer == "Muon-bf16" and not torch["has_muon"]:
+        if OPTIMIZERS[optimizer][1] == "torch_muon" and not torch["has_muon"]:
             continue
         record = {"round": round_index + 1, **measure_pair(arguments, model, optimizer, torch)}
         records.append(record)
@@ -105,19 +107,20 @@ def measure_all(arguments, torches):
 
 
 def table(records):
+    """A line for each mode of PyTorch: eager, and compiled where it was measured."""
     lines = [
-        "| model | optimizer | PyTorch | polartrain tokens/s | PyTorch tokens/s | mode | ratio | range | GEMM peak share |",
-        "|---|---|---|---:|---:|---|---:|---|---:|",
+        "| model | optimizer | PyTorch | mode | polartrain tokens/s | PyTorch tokens/s | ratio | range | GEMM peak share |",
+        "|---|---|---|---|---:|---:|---:|---|---:|",
     ]
-    keys = dict.fromkeys((r["model"], r["optimizer"], r["torch"]) for r in records)
-    for model, optimizer, torch in keys:
-        rows = [r for r in records if (r["model"], r["optimizer"], r["torch"]) == (model, optimizer, torch)]
-        ours = statistics.median(r["polartrain"]["tokens_per_s"] for r in rows)
-        theirs = statistics.median(r["pytorch"]["tokens_per_s"] for r in rows)
-        ratios = [r["polartrain"]["tokens_per_s"] / r["pytorch"]["tokens_per_s"] for r in rows]
-        mode = statistics.mode(r["pytorch"]["mode"] for r in rows)
-        share = statistics.median(r["polartrain"]["share_of_peak"] for r in rows)
-        lines.append(f"| {model} | {optimizer} | {torch} | {ours:,.0f} | {theirs:,.0f} | {mode} | {ours / theirs:.2f} "
+    cells = {}
+    for r in records:
+        for mode in r["pytorch"].get("modes") or [r["pytorch"]]:
+            cells.setdefault((r["model"], r["optimizer"], r["torch"], mode["mode"]), []).append(
+                (r["polartrain"]["tokens_per_s"], mode["tokens_per_s"], r["polartrain"]["share_of_peak"]))  # fmt: skip
+    for (model, optimizer, torch, mode), rows in cells.items():
+        ours, theirs, share = (statistics.median(column) for column in zip(*rows))
+        ratios = [row[0] / row[1] for row in rows]
+        lines.append(f"| {model} | {optimizer} | {torch} | {mode} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f} "
                      f"| {min(ratios):.2f} to {max(ratios):.2f} | {100 * share:.0f} % |")  # fmt: skip
     return "\n".join(lines)
 

@@ -85,12 +85,16 @@ class CpuOps : public Ops {
   void polar_normalize(const Tensor& x, double safety, double eps) override {
     cpu::polar_normalize(x, safety, eps);
   }
-  void polar_gram(const Tensor& x, const Tensor& a) override { cpu::polar_gram(x, a); }
-  void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b) override {
-    cpu::polar_polynomial(a, c1, c2, b);
+  void polar_gram(const Tensor& x, const Tensor& a, PolarPrecision precision) override {
+    cpu::polar_gram(x, a, precision);
   }
-  void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) override {
-    cpu::polar_apply(x, c0, b, y);
+  void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b,
+                        PolarPrecision precision) override {
+    cpu::polar_polynomial(a, c1, c2, b, precision);
+  }
+  void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y,
+                   PolarPrecision precision) override {
+    cpu::polar_apply(x, c0, b, y, precision);
   }
   void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) override {
     cpu::polar_inner(x, y, out);

@@ -54,7 +54,8 @@ void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const Matr
                                                      .addend = static_cast<const T*>(c.data),
                                                      .addend_stride = c.stride,
                                                      .c = static_cast<T*>(c.data),
-                                                     .c_stride = c.stride}));
+                                                     .c_stride = c.stride},
+                                    PolarPrecision::full));
   });
 }
 

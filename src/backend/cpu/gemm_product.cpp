@@ -122,9 +122,11 @@ void reserve_packing_buffers() {
 }
 
 template <class T>
-MatrixProduct<T> choose_kernel(MatrixProduct<T> product) {
-  product.split = std::is_same_v<T, float> && has_matrix_units() &&
-                  gains_from_matrix_units(product.rows, product.cols, product.depth);
+MatrixProduct<T> choose_kernel(MatrixProduct<T> product, PolarPrecision precision) {
+  if (std::is_same_v<T, float> && has_matrix_units() &&
+      gains_from_matrix_units(product.rows, product.cols, product.depth))
+    product.kernel =
+        precision == PolarPrecision::full ? ProductKernel::three_parts : ProductKernel::two_parts;
   return product;
 }
 
@@ -145,7 +147,7 @@ template <class T>
 void multiply(const MatrixProduct<T>& p) {
   if (p.depth == 0) return scale_addend(p);
   if constexpr (std::is_same_v<T, float>)
-    if (p.split) return multiply_split(p);
+    if (p.kernel != ProductKernel::multiply_add) return multiply_split(p);
   T* const packed_a = packing_buffers().a<T>();
   T* const packed_b = packing_buffers().b<T>();
   const int64_t row_step = p.a.transposed ? kPackedBlocks * kTileRows : p.rows;
@@ -170,9 +172,10 @@ void multiply(const MatrixProduct<T>& p) {
 // and a column of b: what fits best among these and others on two cores.
 template <class T>
 Grid choose_grid(const MatrixProduct<T>& product, int64_t threads) {
-  const double row_of_a = product.split ? 0.2 : 0.1, column_of_b = product.split ? 0.4 : 0.1;
+  const bool split = product.kernel != ProductKernel::multiply_add;
+  const double row_of_a = split ? 0.2 : 0.1, column_of_b = split ? 0.4 : 0.1;
   const int64_t rows = product.rows, cols = product.cols;
-  const int64_t row_step = product.split ? 32 : kTileRows, col_step = kTileColumns<T>;
+  const int64_t row_step = split ? 32 : kTileRows, col_step = kTileColumns<T>;
   Grid best{rows, cols, 1, 1};
   double least = 1e300;
   for (int64_t down = 1; down <= std::min(divide_up(rows, row_step), threads); ++down)
@@ -198,8 +201,8 @@ template struct MatrixProduct<float>;
 template struct MatrixProduct<double>;
 template void multiply(const MatrixProduct<float>&);
 template void multiply(const MatrixProduct<double>&);
-template MatrixProduct<float> choose_kernel(MatrixProduct<float>);
-template MatrixProduct<double> choose_kernel(MatrixProduct<double>);
+template MatrixProduct<float> choose_kernel(MatrixProduct<float>, PolarPrecision);
+template MatrixProduct<double> choose_kernel(MatrixProduct<double>, PolarPrecision);
 template Grid choose_grid(const MatrixProduct<float>&, int64_t);
 template Grid choose_grid(const MatrixProduct<double>&, int64_t);
 

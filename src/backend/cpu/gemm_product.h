@@ -5,8 +5,12 @@
 #include <cstdint>
 
 #include "backend/cpu/gemm_pack.h"
+#include "ops/ops.h"
 
 namespace polar::cpu {
+
+// gemm_kernel.h, or the matrix units with every operand in three or two parts (gemm_split.h).
+enum class ProductKernel : uint8_t { multiply_add, three_parts, two_parts };
 
 // c = alpha a b + beta * addend with a (rows, depth), b (depth, cols), c and addend (rows, cols). addend may
 // be c itself; it is not read when beta is 0, nor are a and b when depth is 0.
@@ -22,8 +26,8 @@ struct MatrixProduct {
   int64_t c_stride;
   // Only the lower triangle is wanted: what lies above the diagonal may be left as it is.
   bool lower = false;
-  // By the matrix units (gemm_split.h). Set it by choose_kernel for the whole product, before it is cut.
-  bool split = false;
+  // Set it by choose_kernel for the whole product, before it is cut.
+  ProductKernel kernel = ProductKernel::multiply_add;
 
   // The rows and columns of it that start at (row, col).
   MatrixProduct part(int64_t row, int64_t part_rows, int64_t col, int64_t part_cols) const;
@@ -31,7 +35,7 @@ struct MatrixProduct {
 
 // The product with the kernel that suits its size: the same for all its parts.
 template <class T>
-MatrixProduct<T> choose_kernel(MatrixProduct<T> product);
+MatrixProduct<T> choose_kernel(MatrixProduct<T> product, PolarPrecision precision);
 
 // The whole product in the calling thread.
 template <class T>

@@ -18,17 +18,18 @@
 namespace polar::cpu {
 namespace {
 
-constexpr int kParts = 3;
-constexpr int64_t kLines = 16;                      // rows of a, or columns of b, in a tile register
-constexpr int64_t kTileDepth = 32;                  // k in a tile register: 16 pairs
-constexpr int64_t kTile = kLines * kTileDepth;      // bf16 in a tile register
-constexpr int64_t kStrip = 2 * kLines;              // rows of a or columns of b of one inner kernel
-constexpr int64_t kStripStep = 2 * kParts * kTile;  // bf16 of a strip for kTileDepth of k: parts, then halves
+constexpr int64_t kLines = 16;                  // rows of a, or columns of b, in a tile register
+constexpr int64_t kTileDepth = 32;              // k in a tile register: 16 pairs
+constexpr int64_t kTile = kLines * kTileDepth;  // bf16 in a tile register
+constexpr int64_t kStrip = 2 * kLines;          // rows of a or columns of b of one inner kernel
+// bf16 of a strip for kTileDepth of k: parts, then halves.
+template <int kParts>
+constexpr int64_t kStripStep = 2 * kParts* kTile;
 // k of a block and the strips of the fixed operand that are packed for it: 1.1 MiB, which stay in the L2
 // cache.
 constexpr int64_t kSplitDepth = 384;
 constexpr int64_t kFixedStrips = 16;
-constexpr int64_t kPackedStrip = kSplitDepth / kTileDepth * kStripStep;
+constexpr int64_t kPackedStrip = kSplitDepth / kTileDepth * kStripStep<3>;
 
 // One thread's packed operands.
 class SplitBuffers {
@@ -57,6 +58,7 @@ const SplitBuffers& split_buffers() {
 
 // --- splitting ---------------------------------------------------------------------------------------------
 
+template <int kParts>
 struct Split {
   __m512i part[kParts];  // 32 bf16 each
 };
@@ -66,8 +68,9 @@ __m512i to_bf16(__m512 low, __m512 high) {
 }
 
 // Of 32 consecutive values: part p holds them in order.
-[[gnu::always_inline]] inline Split split_along(__m512 low, __m512 high) {
-  Split split;
+template <int kParts>
+[[gnu::always_inline]] inline Split<kParts> split_along(__m512 low, __m512 high) {
+  Split<kParts> split;
   for (int p = 0;; ++p) {
     split.part[p] = to_bf16(low, high);
     if (p + 1 == kParts) return split;
@@ -80,10 +83,11 @@ __m512i to_bf16(__m512 low, __m512 high) {
 }
 
 // Of 16 values at an even k and the 16 beside them at the next k: part p holds pair by pair.
-[[gnu::always_inline]] inline Split split_pairs(__m512 even, __m512 odd) {
+template <int kParts>
+[[gnu::always_inline]] inline Split<kParts> split_pairs(__m512 even, __m512 odd) {
   const __m512i interleaved = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
                                                23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  Split split;
+  Split<kParts> split;
   for (int p = 0;; ++p) {
     split.part[p] = _mm512_permutexvar_epi16(interleaved, to_bf16(even, odd));
     if (p + 1 == kParts) return split;
@@ -107,15 +111,15 @@ constexpr __mmask16 first_lanes(int64_t count) {
 }
 
 // Line or pair `i` of a piece. kAlong: a line runs along k in memory; else a step of k runs across the lines.
-template <bool kAlong>
-[[gnu::always_inline]] inline Split split_piece(const Piece& piece, int64_t i, __m512 alpha) {
+template <int kParts, bool kAlong>
+[[gnu::always_inline]] inline Split<kParts> split_piece(const Piece& piece, int64_t i, __m512 alpha) {
   __m512 first, second;
   if constexpr (kAlong) {
     const float* line = piece.from + i * piece.stride;
     const int64_t depth = i < piece.lines ? piece.depth : 0;
     first = _mm512_maskz_loadu_ps(first_lanes(depth), line);
     second = _mm512_maskz_loadu_ps(first_lanes(depth - 16), line + 16);
-    return split_along(alpha * first, alpha * second);
+    return split_along<kParts>(alpha * first, alpha * second);
   } else {
     const float* step = piece.from + 2 * i * piece.stride;
     __builtin_prefetch(step + kTileDepth * piece.stride);  // of the next piece: no line is used twice
@@ -123,11 +127,12 @@ template <bool kAlong>
     first = _mm512_maskz_loadu_ps(first_lanes(2 * i < piece.depth ? piece.lines : 0), step);
     second =
         _mm512_maskz_loadu_ps(first_lanes(2 * i + 1 < piece.depth ? piece.lines : 0), step + piece.stride);
-    return split_pairs(alpha * first, alpha * second);
+    return split_pairs<kParts>(alpha * first, alpha * second);
   }
 }
 
 // The packing of one strip of an operand in small units, so that it can be done between other things.
+template <int kParts>
 class StripPacking {
  public:
   StripPacking() = default;
@@ -168,19 +173,25 @@ class StripPacking {
   template <bool kAlong, bool kTurn>
   void pack_units(int64_t units) {
     const __m512 factor = _mm512_set1_ps(alpha_);
-    for (; units > 0; --units) {
+    while (units > 0) {
       const int64_t k = piece_ / 2 * kTileDepth, line = piece_ % 2 * kLines;
-      uint16_t* const to = to_ + piece_ / 2 * kStripStep + piece_ % 2 * kTile;
+      uint16_t* const to = to_ + piece_ / 2 * kStripStep<kParts> + piece_ % 2 * kTile;
       if (unit_ < kLines) {
         const Piece piece{from_ + (kAlong ? line * stride_ + k : k * stride_ + line), stride_,
                           std::min(kLines, lines_ - line), std::min(kTileDepth, depth_ - k)};
-        const Split split = split_piece<kAlong>(piece, unit_, factor);
-        for (int p = 0; p < kParts; ++p)
-          _mm512_store_si512(to + 2 * p * kTile + unit_ * kTileDepth, split.part[p]);
+        const int64_t end = std::min(kLines, unit_ + units);
+        units -= end - unit_;
+        for (; unit_ < end; ++unit_) {
+          const Split<kParts> split = split_piece<kParts, kAlong>(piece, unit_, factor);
+          for (int p = 0; p < kParts; ++p)
+            _mm512_store_si512(to + 2 * p * kTile + unit_ * kTileDepth, split.part[p]);
+        }
       } else {
         turn(reinterpret_cast<float*>(to + 2 * (unit_ - kLines) * kTile));
+        ++unit_;
+        --units;
       }
-      if (++unit_ == (kTurn ? kLines + kParts : kLines)) {
+      if (unit_ == (kTurn ? kLines + kParts : kLines)) {
         unit_ = 0;
         ++piece_;
       }
@@ -206,9 +217,10 @@ class StripPacking {
 
 // Some units of a packing, spread evenly over the steps of an inner kernel: the vector units pack while the
 // matrix units, which need few instructions, multiply.
+template <int kParts>
 class Chore {
  public:
-  Chore(StripPacking& packing, int64_t units, int64_t steps)
+  Chore(StripPacking<kParts>& packing, int64_t units, int64_t steps)
       : packing_(packing), units_(units), rate_((units << kFraction) / steps + 1) {}
   [[gnu::always_inline]] void step() {
     if (units_ == 0) return;
@@ -221,7 +233,7 @@ class Chore {
 
  private:
   static constexpr int kFraction = 16;  // bits of the fixed-point numbers
-  StripPacking& packing_;
+  StripPacking<kParts>& packing_;
   int64_t units_, rate_, due_ = 0;
 };
 
@@ -271,16 +283,20 @@ struct Square {
   what(3, (square).data + kLines * (square).stride + kLines, (square).stride * 4)
 
 // The packed strips of a product and what is to be packed beside it.
+template <int kParts>
 struct Strips {
   const uint16_t* a;
   const uint16_t* b;
   int64_t depth;
-  Chore chores[2];
+  Chore<kParts> chores[2];
 };
-constexpr int64_t kProducts = 6;  // for each kTileDepth of k
+// Products of parts for each kTileDepth of k.
+template <int kParts>
+constexpr int64_t kProducts = kParts*(kParts + 1) / 2;
 
 // c = (initial or 0) + a b.
-void multiply_strips(Strips& strips, const Square* initial, const Square& c) {
+template <int kParts>
+void multiply_strips(Strips<kParts>& strips, const Square* initial, const Square& c) {
   const uint16_t* a = strips.a;
   const uint16_t* b = strips.b;
   if (initial == nullptr) {
@@ -296,32 +312,43 @@ void multiply_strips(Strips& strips, const Square* initial, const Square& c) {
     __builtin_prefetch(c.data + i * c.stride, 1);
     __builtin_prefetch(c.data + i * c.stride + kLines, 1);
   }
-  for (int64_t i = 0; i < steps; ++i, a += kStripStep, b += kStripStep) {
-    POLAR_LOAD_A(2);
-    POLAR_LOAD_B(0);
-    POLAR_MULTIPLY();
+  const auto chores = [&strips] {
     strips.chores[0].step();
     strips.chores[1].step();
-    POLAR_LOAD_A(0);
-    POLAR_MULTIPLY();
-    strips.chores[0].step();
-    strips.chores[1].step();
-    POLAR_LOAD_B(2);
-    POLAR_MULTIPLY();
-    strips.chores[0].step();
-    strips.chores[1].step();
-    POLAR_LOAD_B(1);
-    POLAR_MULTIPLY();
-    strips.chores[0].step();
-    strips.chores[1].step();
-    POLAR_LOAD_A(1);
-    POLAR_MULTIPLY();
-    strips.chores[0].step();
-    strips.chores[1].step();
-    POLAR_LOAD_B(0);
-    POLAR_MULTIPLY();
-    strips.chores[0].step();
-    strips.chores[1].step();
+  };
+  for (int64_t i = 0; i < steps; ++i, a += kStripStep<kParts>, b += kStripStep<kParts>) {
+    if constexpr (kParts == 3) {
+      POLAR_LOAD_A(2);
+      POLAR_LOAD_B(0);
+      POLAR_MULTIPLY();
+      chores();
+      POLAR_LOAD_A(0);
+      POLAR_MULTIPLY();
+      chores();
+      POLAR_LOAD_B(2);
+      POLAR_MULTIPLY();
+      chores();
+      POLAR_LOAD_B(1);
+      POLAR_MULTIPLY();
+      chores();
+      POLAR_LOAD_A(1);
+      POLAR_MULTIPLY();
+      chores();
+      POLAR_LOAD_B(0);
+      POLAR_MULTIPLY();
+      chores();
+    } else {
+      POLAR_LOAD_A(1);
+      POLAR_LOAD_B(0);
+      POLAR_MULTIPLY();
+      chores();
+      POLAR_LOAD_A(0);
+      POLAR_MULTIPLY();
+      chores();
+      POLAR_LOAD_B(1);
+      POLAR_MULTIPLY();
+      chores();
+    }
   }
   POLAR_EACH_SUM(_tile_stored, c);
 }
@@ -344,7 +371,8 @@ struct Target {
   int64_t rows, cols;
 };
 
-void multiply_square(Strips& strips, const Target& to) {
+template <int kParts>
+void multiply_square(Strips<kParts>& strips, const Target& to) {
   alignas(64) float beside[kStrip * kStrip];
   const bool whole = to.rows >= kStrip && to.cols >= kStrip;
   Square initial{const_cast<float*>(to.addend), to.addend_stride};  // read only
@@ -369,6 +397,7 @@ int64_t split_block_depth(int64_t k) {
 // The product for one block of k and some strips of the fixed operand, which is b, or an a that is smaller.
 // The strips of the other pass by, each through all fixed ones; the next one is packed meanwhile, and so are
 // the fixed ones while the first passes.
+template <int kParts>
 class BlockProduct {
  public:
   BlockProduct(const MatrixProduct<float>& p, const SplitBuffers& buffers, bool a_is_fixed)
@@ -384,7 +413,7 @@ class BlockProduct {
     const int64_t end = a_is_fixed_ ? p_.cols : p_.rows;
     // Of a lower triangle b is fixed, and above the diagonal are only elements that nobody wants.
     const int64_t begin = p_.lower ? std::min(first / kStrip * kStrip, end) : 0;
-    StripPacking next = packing(!a_is_fixed_, begin, end, buffers_.passing(begin / kStrip));
+    Packing next = packing(!a_is_fixed_, begin, end, buffers_.passing(begin / kStrip));
     next.pack(next.left());
     for (int64_t at = begin; at < end; at += kStrip) {
       next = packing(!a_is_fixed_, at + kStrip, end, buffers_.passing(at / kStrip + 1));
@@ -394,33 +423,35 @@ class BlockProduct {
   }
 
  private:
+  using Packing = StripPacking<kParts>;
   // Of the strip of a or b that begins at row or column `at`; nothing to do from `end` on.
-  StripPacking packing(bool of_a, int64_t at, int64_t end, uint16_t* to) const {
+  Packing packing(bool of_a, int64_t at, int64_t end, uint16_t* to) const {
     if (at >= end) return {};
     const int64_t lines = std::min(kStrip, end - at);
-    return of_a ? StripPacking::of_a(p_.a.from(at, k_), lines, depth_, to)
-                : StripPacking::of_b(p_.b.from(k_, at), lines, depth_, p_.alpha, to);
+    return of_a ? Packing::of_a(p_.a.from(at, k_), lines, depth_, to)
+                : Packing::of_b(p_.b.from(k_, at), lines, depth_, p_.alpha, to);
   }
-  StripPacking packing_of_fixed(int64_t strip) const {
+  Packing packing_of_fixed(int64_t strip) const {
     return packing(a_is_fixed_, first_ + strip * kStrip, first_ + count_, buffers_.fixed(strip));
   }
 
-  void pass(int64_t at, StripPacking& next) {
+  void pass(int64_t at, Packing& next) {
     const int64_t wanted = p_.lower ? std::min(count_, at + kStrip - first_) : count_;
-    const int64_t strips = divide_up(wanted, kStrip), steps = kProducts * divide_up(depth_, kTileDepth);
+    const int64_t strips = divide_up(wanted, kStrip),
+                  steps = kProducts<kParts> * divide_up(depth_, kTileDepth);
     for (int64_t j = 0; j < strips; ++j) {
       if (packed_ == j) {
-        StripPacking now = packing_of_fixed(packed_++);
+        Packing now = packing_of_fixed(packed_++);
         now.pack(now.left());
       }
-      StripPacking next_fixed;
+      Packing next_fixed;
       if (packed_ == j + 1) next_fixed = packing_of_fixed(packed_++);
       const uint16_t *passing = buffers_.passing(at / kStrip), *fixed = buffers_.fixed(j);
-      Strips operands{a_is_fixed_ ? fixed : passing,
-                      a_is_fixed_ ? passing : fixed,
-                      depth_,
-                      {Chore(next, divide_up(next.left(), strips - j), steps),
-                       Chore(next_fixed, next_fixed.left(), steps)}};
+      Strips<kParts> operands{a_is_fixed_ ? fixed : passing,
+                              a_is_fixed_ ? passing : fixed,
+                              depth_,
+                              {Chore<kParts>(next, divide_up(next.left(), strips - j), steps),
+                               Chore<kParts>(next_fixed, next_fixed.left(), steps)}};
       const int64_t fixed_at = first_ + j * kStrip;
       multiply_square(operands, a_is_fixed_ ? target(fixed_at, at) : target(at, fixed_at));
     }
@@ -467,14 +498,23 @@ void reserve_split_buffers() {
   if (has_matrix_units()) split_buffers();
 }
 
-void multiply_split(const MatrixProduct<float>& p) {
+namespace {
+
+template <int kParts>
+void multiply_in_blocks(const MatrixProduct<float>& p) {
   const TileRegisters registers;
   const bool a_is_fixed = !p.lower && p.rows < p.cols && p.rows <= kFixedStrips * kStrip;
-  BlockProduct block(p, split_buffers(), a_is_fixed);
+  BlockProduct<kParts> block(p, split_buffers(), a_is_fixed);
   const int64_t all = a_is_fixed ? p.rows : p.cols, depth_step = split_block_depth(p.depth);
   for (int64_t first = 0; first < all; first += kFixedStrips * kStrip)
     for (int64_t k = 0; k < p.depth; k += depth_step)
       block.run(first, std::min(kFixedStrips * kStrip, all - first), k, std::min(depth_step, p.depth - k));
+}
+
+}  // namespace
+
+void multiply_split(const MatrixProduct<float>& p) {
+  p.kernel == ProductKernel::three_parts ? multiply_in_blocks<3>(p) : multiply_in_blocks<2>(p);
 }
 
 }  // namespace polar::cpu

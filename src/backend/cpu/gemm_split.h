@@ -7,6 +7,10 @@
 // products still take half the time of one fp32 product there. (Henry, Tang, Heinecke: "Leveraging the
 // bfloat16 artificial intelligence datatype for higher-precision computations", 2019.)
 //
+// With two parts and three products, a1 b1 + a1 b2 + a2 b1, an operand keeps 16 bits: each term is within
+// 2^-16 of its value. The polar iterations take that: they pull every singular value back towards 1 in each
+// step, so that errors of a step do not add up, and published Muon runs them in plain bf16, 2^-8.
+//
 // The bits of an element depend on its row of a, its column of b and k alone, as in gemm_kernel.h. An
 // infinite operand gives NaN where the multiply-adds may give an infinity: inf - inf stands among its parts.
 #pragma once
@@ -22,7 +26,8 @@ bool has_matrix_units();
 // `depth` are those of the whole product, so that the choice does not depend on how it is cut.
 bool gains_from_matrix_units(int64_t rows, int64_t cols, int64_t depth);
 
-// The whole product in the calling thread. Only where has_matrix_units().
+// The whole product in the calling thread, by its kernel: three_parts or two_parts. Only where
+// has_matrix_units().
 void multiply_split(const MatrixProduct<float>& product);
 
 // Makes the calling thread's packing buffers, which otherwise its first product makes.

@@ -60,12 +60,12 @@ void mirror(const T* lower, int64_t rows, int64_t cols, int64_t stride, bool dia
 
 // Both triangles of c for products that are symmetric; make(i) gives the product of matrix i.
 template <class Make>
-void symmetric_products(int64_t batch, int64_t size, const Make& make) {
+void symmetric_products(int64_t batch, int64_t size, PolarPrecision precision, const Make& make) {
   const Triangle triangle(size, parts_of_matrix(batch, omp_get_max_threads()));
   parallel_for(batch * triangle.count * (triangle.count + 1) / 2, [&](int64_t task) {
     // Tile by tile through the batch, so that the small tiles of all matrices come last.
     const TriangleTile tile(task / batch, triangle.count);
-    const auto whole = choose_kernel(make(task % batch));
+    const auto whole = choose_kernel(make(task % batch), precision);
     const int64_t row = tile.row * triangle.edge, col = tile.col * triangle.edge;
     auto part =
         whole.part(row, std::min(triangle.edge, size - row), col, std::min(triangle.edge, size - col));
@@ -101,13 +101,13 @@ MatrixProduct<T> application(const T* x, T c0, const T* b, T* y, int64_t m, int6
 
 }  // namespace
 
-void polar_gram(const Tensor& x, const Tensor& a) {
+void polar_gram(const Tensor& x, const Tensor& a, PolarPrecision precision) {
   require(x.shape.rank() == 3 && x.dtype == a.dtype, "polar_gram: x (batch, m, n), one dtype");
   const int64_t batch = x.shape[0], m = x.shape[1], n = x.shape[2], size = std::min(m, n);
   require_square(a, batch, size);
   dispatch(x.dtype, "polar_gram", [&]<class T>(T) {
     const bool wide = m <= n;
-    symmetric_products(batch, size, [&](int64_t i) {
+    symmetric_products(batch, size, precision, [&](int64_t i) {
       const T* matrix = x.as<const T>() + i * m * n;
       return MatrixProduct<T>{.rows = size,
                               .cols = size,
@@ -124,13 +124,13 @@ void polar_gram(const Tensor& x, const Tensor& a) {
   });
 }
 
-void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b) {
+void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b, PolarPrecision precision) {
   require(a.shape.rank() == 3 && a.dtype == b.dtype, "polar_polynomial: a (batch, s, s), one dtype");
   const int64_t batch = a.shape[0], size = a.shape[1];
   require_square(a, batch, size);
   require_square(b, batch, size);
   dispatch(a.dtype, "polar_polynomial", [&]<class T>(T) {
-    symmetric_products(batch, size, [&](int64_t i) {
+    symmetric_products(batch, size, precision, [&](int64_t i) {
       const T* matrix = a.as<const T>() + i * size * size;
       // b = a of the product is symmetric: read as its own transpose it is packed without turning.
       return MatrixProduct<T>{.rows = size,
@@ -148,7 +148,7 @@ void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b) {
   });
 }
 
-void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) {
+void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y, PolarPrecision precision) {
   require(x.shape.rank() == 3 && x.shape == y.shape && x.dtype == y.dtype && x.dtype == b.dtype,
           "polar_apply: x and y (batch, m, n), one dtype");
   const int64_t batch = x.shape[0], m = x.shape[1], n = x.shape[2];
@@ -156,9 +156,10 @@ void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) {
   dispatch(x.dtype, "polar_apply", [&]<class T>(T) {
     const int64_t threads = parts_of_matrix(batch, omp_get_max_threads());
     const auto make = [&](int64_t i) {
-      return choose_kernel(application(x.as<const T>() + i * m * n, static_cast<T>(c0),
-                                       b.as<const T>() + i * std::min(m, n) * std::min(m, n),
-                                       y.as<T>() + i * m * n, m, n));
+      return choose_kernel(
+          application(x.as<const T>() + i * m * n, static_cast<T>(c0),
+                      b.as<const T>() + i * std::min(m, n) * std::min(m, n), y.as<T>() + i * m * n, m, n),
+          precision);
     };
     const Grid grid = choose_grid(make(0), threads);
     const int64_t parts = grid.down * grid.across;

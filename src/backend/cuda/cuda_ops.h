@@ -96,9 +96,11 @@ class CudaOps final : public Ops {
 
   // polar.cpp
   void polar_normalize(const Tensor& x, double safety, double eps) override;
-  void polar_gram(const Tensor& x, const Tensor& a) override;
-  void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b) override;
-  void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) override;
+  void polar_gram(const Tensor& x, const Tensor& a, PolarPrecision precision) override;
+  void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b,
+                        PolarPrecision precision) override;
+  void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y,
+                   PolarPrecision precision) override;
   void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) override;
   void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) override;
   size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override;

@@ -49,7 +49,7 @@ void CudaOps::polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) {
   });
 }
 
-void CudaOps::polar_gram(const Tensor& x, const Tensor& a) {
+void CudaOps::polar_gram(const Tensor& x, const Tensor& a, PolarPrecision /*precision*/) {
   require_batch(x);
   const int64_t batch = x.shape[0], m = x.shape[1], n = x.shape[2];
   require(x.dtype == a.dtype, "polar_gram: one dtype");
@@ -59,7 +59,8 @@ void CudaOps::polar_gram(const Tensor& x, const Tensor& a) {
   });
 }
 
-void CudaOps::polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b) {
+void CudaOps::polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b,
+                               PolarPrecision /*precision*/) {
   require_batch(a);
   const int64_t batch = a.shape[0], size = a.shape[1];
   require(a.dtype == b.dtype, "polar_polynomial: one dtype");
@@ -71,7 +72,8 @@ void CudaOps::polar_polynomial(const Tensor& a, double c1, double c2, const Tens
   });
 }
 
-void CudaOps::polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y) {
+void CudaOps::polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y,
+                          PolarPrecision /*precision*/) {
   require_batch(x);
   const int64_t batch = x.shape[0], m = x.shape[1], n = x.shape[2];
   require(x.shape == y.shape && x.dtype == y.dtype && x.dtype == b.dtype,
