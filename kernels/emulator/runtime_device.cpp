@@ -2,11 +2,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <string_view>
 
 #include "device_emulation.h"
 #include "options.h"
 #include "runtime.h"
 #include "sanitizers.h"
+#include "tensor_copy.h"
 
 using namespace polar::emulator;  // NOLINT: what follows are the C functions of CUDA
 
@@ -95,6 +97,14 @@ cudaError_t cudaDriverGetVersion(int* version) {
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
   return cudaDriverGetVersion(version);
+}
+// The functions of the driver that the backend looks up.
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned,
+                                             unsigned long long, cudaDriverEntryPointQueryResult* found) {
+  const bool known = std::string_view(symbol) == "cuTensorMapEncodeTiled";
+  *function = known ? reinterpret_cast<void*>(&encode_tensor_map) : nullptr;
+  if (found != nullptr) *found = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return finish(cudaSuccess);
 }
 cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   *least = 0;

@@ -10,6 +10,7 @@
 #include "report.h"
 #include "sanitizers.h"
 #include "shared_memory.h"
+#include "wgmma.h"
 
 namespace polar::emulator {
 
@@ -39,16 +40,13 @@ void go_to(Worker& worker, Thread* from, Thread* to) {
   switch_fiber(from == nullptr ? worker.host : from->fiber, to == nullptr ? worker.host : to->fiber);
 }
 
-void do_engine_work(Worker& worker, bool all) {
-  std::vector<std::function<void()>>& queue = worker.engine_work;
-  while (!queue.empty()) {
-    const EngineIdentity identity(worker, worker.race_internal);
-    const size_t index = worker.random() % queue.size();
-    const std::function<void()> work = std::move(queue[index]);
-    queue.erase(queue.begin() + static_cast<std::ptrdiff_t>(index));
-    work();
-    if (!all) break;
-  }
+// The engine does one of its copies, any.
+void advance_engine(Worker& worker) {
+  std::vector<TensorCopy>& copies = worker.tensor_copies;
+  const EngineIdentity identity(worker, worker.race_engine);
+  std::swap(copies[worker.random() % copies.size()], copies.back());
+  do_tensor_copy(copies.back());
+  copies.pop_back();
 }
 
 Thread* take_runnable(Worker& worker) {
@@ -65,13 +63,13 @@ Thread* take_runnable(Worker& worker) {
 void run_others(Worker& worker, Thread* self) {
   constexpr uint32_t kEarlyEngine = 8, kPatience = 100000;
   const bool random = options().order == Order::random;
-  if (!worker.engine_work.empty() &&
+  if (!worker.tensor_copies.empty() &&
       (worker.runnable.empty() || (random && worker.random() % kEarlyEngine == 0))) {
-    do_engine_work(worker, false);
+    advance_engine(worker);
     worker.fruitless_rounds = 0;
   }
   if (worker.runnable.empty() && !worker.spinning.empty()) {
-    if (worker.engine_work.empty() && ++worker.fruitless_rounds > kPatience) report_deadlock(worker);
+    if (worker.tensor_copies.empty() && ++worker.fruitless_rounds > kPatience) report_deadlock(worker);
     worker.runnable.swap(worker.spinning);
   }
   if (worker.runnable.empty()) {
@@ -150,6 +148,8 @@ void prepare_worker(Worker& worker, uint32_t threads) {
   worker.runnable.reserve(2 * size_t{threads} + 8);
   worker.spinning.reserve(size_t{threads} + 8);
   worker.static_shared.reserve(64);
+  worker.tensor_copies.reserve(256);
+  worker.products.resize((threads + 31) / 32);
   for (NamedBarrier& barrier : worker.barriers) barrier.waiting.reserve(threads);
   worker.meetings.resize((threads + 31) / 32);
   worker.warp_ordered_by.resize((threads + 31) / 32);
@@ -190,7 +190,9 @@ void run_block(Worker& worker, const Grid& grid, uint64_t index) {
   }
   start_threads(worker);
   run_others(worker, nullptr);
-  do_engine_work(worker, true);
+  if (!worker.tensor_copies.empty())
+    fail("{} TMA copies at the end of a block that nobody has waited for", worker.tensor_copies.size());
+  reset_wgmma(worker);
   free_shared(worker);
 }
 
@@ -263,11 +265,6 @@ void wake(Worker& worker, Thread** threads, size_t count) {
     for (size_t i = count; i-- > 0;) worker.runnable.push_back(threads[i]);
   else
     for (size_t i = 0; i < count; ++i) worker.runnable.push_back(threads[i]);
-}
-
-void defer_to_engine(std::function<void()> work) {
-  Worker& worker = *current_thread->worker;
-  worker.engine_work.push_back(std::move(work));
 }
 
 void run_grid(const Grid& grid) {

@@ -4,11 +4,11 @@
 #pragma once
 
 #include <array>
-#include <functional>
 #include <memory>
 #include <random>
 #include <vector>
 
+#include "tensor_copy.h"
 #include "thread.h"
 
 namespace polar::emulator {
@@ -40,6 +40,23 @@ struct StaticShared {
   size_t bytes = 0;
 };
 
+// A wgmma of one warp: its 16 rows.
+struct WarpProduct {
+  uint64_t a = 0, b = 0;  // descriptors
+  bool a_in_registers = false, b_transposed = false, accumulate = false;
+  uint32_t columns = 0, first_row = 0;
+  int group = 0;
+  float* d[32] = {};                 // by lane, its accumulators
+  float* const* scattered[32] = {};  // or where each of them is
+  uint32_t a_registers[32][4] = {};
+};
+constexpr int kMaximumProducts = 64;  // under way at once in a warp
+struct WarpProducts {
+  std::vector<WarpProduct> queued;  // kMaximumProducts once one was issued
+  int count = 0, group = 0;
+  bool fenced = false;
+};
+
 // Addresses that stand for "ordered by": two take turns, or a thread that wakes up late from one barrier
 // would also be ordered after those that have reached the next one.
 struct OrderedBy {
@@ -61,8 +78,9 @@ struct Worker {
   std::vector<std::array<Meeting, kMeetings>> meetings;  // by warp
   std::array<NamedBarrier, kBarriers> barriers;
   std::vector<StaticShared> static_shared;
-  std::vector<std::function<void()>> engine_work;  // copies of the TMA engine that have not been done yet
-  uint64_t block_serial = 0;                       // of all blocks this worker has run
+  std::vector<TensorCopy> tensor_copies;  // started and not done yet
+  std::vector<WarpProducts> products;     // by warp
+  uint64_t block_serial = 0;              // of all blocks this worker has run
   std::mt19937 random;
   OrderedBy ordered_by;
   std::vector<WarpOrderedBy> warp_ordered_by;
@@ -90,9 +108,6 @@ void poll(const char* what, std::source_location where);
 void wake(Worker& worker, Thread** threads, size_t count);
 // In random order, a thread that has released others may be overtaken by them.
 bool may_be_overtaken();
-// Queues work of the TMA engine; it is done at some later moment, at the latest when no thread can go on.
-void defer_to_engine(std::function<void()> work);
-
 // The engine's own bookkeeping on behalf of a CUDA thread happens under one identity of the thread sanitizer,
 // or its use of the heap would look like a race between CUDA threads.
 class EngineIdentity {
