@@ -70,8 +70,10 @@ class Both {
     }
   }
 
-  cpu::CpuOps cpu{2};
-  CudaOps cuda;
+  cpu::CpuOps cpu_ops{2};
+  CudaOps cuda_ops;
+  Ops& cpu = cpu_ops;  // where default arguments are
+  Ops& cuda = cuda_ops;
 
   // `dtype` is that of the CUDA side. The memory is exactly as large as the array.
   Pair make(DType dtype, Shape shape, const Values& values) {

@@ -102,7 +102,7 @@ class GemmPlansTest : public ::testing::Test {
   void run(GemmPlans& plans, int64_t rows, double beta) {
     plans.run(problem(rows),
               {.alpha = 1.0, .a = a_.cuda.data, .b = a_.cuda.data, .beta = beta, .c = c_.cuda.data},
-              both_.cuda.stream());
+              both_.cuda_ops.stream());
   }
   Values product(double beta) {
     both_.cpu.gemm(Transpose::no, Transpose::no, 1.0, a_.cpu, a_.cpu, beta, c_.cpu);
@@ -148,7 +148,7 @@ TEST_F(GemmPlansTest, MeasuringAddsNothingTwice) {
 
 TEST_F(GemmPlansTest, NothingIsMeasuredWhileAGraphIsCaptured) {
   GemmPlans plans(path(), "gpu");
-  const cudaStream_t stream = both_.cuda.stream().get();
+  const cudaStream_t stream = both_.cuda_ops.stream().get();
   CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   run(plans, 16, 0.0);
   cudaGraph_t graph = nullptr;

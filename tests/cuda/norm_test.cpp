@@ -72,6 +72,34 @@ TEST(CudaRmsNorm, ForwardWithResidualInEveryPlace) {
       }
 }
 
+// The backward pass and recomputation read the rounded sum: the norm has to be that sum's, bit for bit.
+TEST(CudaRmsNorm, WithResidualIsTheNormOfTheRoundedSum) {
+  Both both;
+  for (const int64_t cols : {200, 2120}) {
+    const int64_t rows = 5;
+    const Pair x = both.random(DType::bf16, {rows, cols}, 1), r = both.random(DType::bf16, {rows, cols}, 2);
+    const Pair sum = both.zeros(DType::bf16, {rows, cols}), weight = both.random(DType::bf16, {cols}, 3);
+    const Pair fused = both.zeros(DType::bf16, {rows, cols}), rstd = both.zeros(DType::f32, {rows});
+    const Pair plain = both.zeros(DType::bf16, {rows, cols}), plain_rstd = both.zeros(DType::f32, {rows});
+    both.cuda.rms_norm_forward({.input = x.cuda,
+                                .residual = r.cuda,
+                                .sum = sum.cuda,
+                                .weight = weight.cuda,
+                                .eps = kEps,
+                                .output = fused.cuda,
+                                .rstd = rstd.cuda});
+    both.cuda.rms_norm_forward({.input = sum.cuda,
+                                .residual = {},
+                                .sum = {},
+                                .weight = weight.cuda,
+                                .eps = kEps,
+                                .output = plain.cuda,
+                                .rstd = plain_rstd.cuda});
+    EXPECT_EQ(both.read_cuda(fused), both.read_cuda(plain));
+    EXPECT_EQ(both.read_cuda(rstd), both.read_cuda(plain_rstd));
+  }
+}
+
 struct BackwardCase {
   Pair x, weight, dy, dx, dweight, rstd, workspace;
   BackwardCase(Both& both, DType dtype, int64_t rows, int64_t cols, int64_t pad)
