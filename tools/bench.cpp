@@ -95,7 +95,10 @@ class RandomStep {
     ++runs_;
     ops_.sum_squares(plan_.model.gradients(), control_.gradient_squares, false);
     ops_.step_control(control_);
-    plan_.optimizer.step(0, plan_.model.parameters(), plan_.model.gradients(), control_.control);
+    plan_.optimizer.step(0, {.parameters = plan_.model.parameters(),
+                             .gradients = plan_.model.gradients(),
+                             .weights = plan_.model.rounded_weights(),
+                             .control = control_.control});
   }
   // Mean of forward and backward.
   double model_seconds() const { return model_seconds_ / static_cast<double>(runs_); }

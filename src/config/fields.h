@@ -189,13 +189,13 @@ void fields(Visitor& visit, C& c) {
          .applies = c.kind == OracleKind::polar_express,
          .applies_to = "oracle kind polar_express"},
         c.lower_bound);
-  visit({.name = "products",
-         .doc =
-             "reduced: 16-bit operands where that is faster (CPUs with matrix units), each term within 2^-16",
-         .choices = "full | reduced",
-         .applies = c.kind != OracleKind::svd,
-         .applies_to = "a polynomial oracle kind"},
-        c.products);
+  visit(
+      {.name = "products",
+       .doc = "reduced: bf16 on CUDA, 16 significant bits on CPUs with matrix units; auto: with compute bf16",
+       .choices = "auto | full | reduced",
+       .applies = c.kind != OracleKind::svd,
+       .applies_to = "a polynomial oracle kind"},
+      c.products);
 }
 
 template <class Visitor, Section<ScaleConfig> C>

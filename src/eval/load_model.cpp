@@ -17,7 +17,7 @@ ModelConfig read_model_config(const fs::path& directory) {
   return read_hf_config(directory / "config.json").model;
 }
 
-void load_weights(Ops& ops, const Model& model, const fs::path& directory) {
+void load_weights(Ops& ops, Model& model, const fs::path& directory) {
   const TensorSource source(directory);
   const ParameterRegistry& registry = model.registry();
   check_parameters(source, registry, tied_copies(model.config()));
@@ -27,8 +27,8 @@ void load_weights(Ops& ops, const Model& model, const fs::path& directory) {
     host.resize(to.bytes());
     source.read(registry[i].name, {host.data(), to.dtype, to.shape});
     ops.upload(to, host.data());
-    ops.synchronize();
   }
+  model.refresh_weights();
 }
 
 LoadedModel::LoadedModel(Ops& ops, const fs::path& directory, ModelUse use)

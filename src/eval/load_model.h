@@ -17,7 +17,7 @@ ModelConfig read_model_config(const std::filesystem::path& directory);
 // Reads every parameter of a bound model by its name, converting to its dtype. Errors (exit code 2) list what
 // is missing, unexpected or of another shape. A tied model may bring an lm_head.weight equal in shape: it is
 // ignored.
-void load_weights(Ops& ops, const Model& model, const std::filesystem::path& directory);
+void load_weights(Ops& ops, Model& model, const std::filesystem::path& directory);
 
 // A model for evaluation and generation: configuration, memory and weights of a directory.
 class LoadedModel {

@@ -24,6 +24,11 @@ std::vector<T> rope_values(int64_t positions, int64_t width, double theta) {
   return values;
 }
 
+// What is summed over many terms and what is trained: f32 even where activations and products are bf16.
+DType sums_type(DType compute) {
+  return compute == DType::f64 ? DType::f64 : DType::f32;
+}
+
 template <class T>
 void upload_normal(Ops& ops, const Tensor& to, uint64_t seed, const std::string& name, double deviation) {
   std::vector<T> values(static_cast<size_t>(to.count()));
@@ -61,6 +66,9 @@ Model::LayerIds Model::plan_layer(MemoryPlan& plan, int64_t index, const LayerId
   const auto add = [&](const char* what, Shape shape) {
     return plan.add("activations", fmt::format("layer {} {}", index, what), use_.dtype, shape);
   };
+  const auto add_sums = [&](const char* what, Shape shape) {
+    return plan.add("activations", fmt::format("layer {} {}", index, what), sums_type(use_.dtype), shape);
+  };
   // What may be shared with the other layers because the backward pass computes it again.
   const bool share_mlp = shared != nullptr && use_.recompute != Recompute::none;
   const bool share_all = shared != nullptr && (use_.recompute == Recompute::layer || !use_.training);
@@ -73,12 +81,12 @@ Model::LayerIds Model::plan_layer(MemoryPlan& plan, int64_t index, const LayerId
   if (share_all) return ids;
   ids.mid = add("mid", {rows, config_.hidden_size});
   ids.norm1 = add("norm1", {rows, config_.hidden_size});
-  ids.rstd1 = add("rstd1", {rows});
+  ids.rstd1 = add_sums("rstd1", {rows});
   ids.qkv = add("qkv", {rows, qkv_width_});
   ids.qk = add("q and k, rotated", {rows, q_width_ + kv_width_});
   ids.attention = add("attention", {rows, q_width_});
-  ids.lse = add("attention lse", {rows * config_.num_attention_heads});
-  ids.rstd2 = add("rstd2", {rows});
+  ids.lse = add_sums("attention lse", {rows * config_.num_attention_heads});
+  ids.rstd2 = add_sums("rstd2", {rows});
   if (share_mlp) return ids;
   ids.norm2 = add("norm2", {rows, config_.hidden_size});
   ids.gate_up = add("gate and up", {rows, 2 * config_.intermediate_size});
@@ -88,18 +96,20 @@ Model::LayerIds Model::plan_layer(MemoryPlan& plan, int64_t index, const LayerId
 
 void Model::plan(MemoryPlan& plan, const Ops& ops) {
   const int64_t rows = use_.micro_sequences * use_.time, width = config_.hidden_size;
-  const DType type = use_.dtype;
+  const DType type = use_.dtype, sums = sums_type(type);
   if (use_.own_parameters)
-    parameters_id_ = plan.add("parameters", "parameters", type, {registry().flat_count()});
-  if (use_.training) gradients_id_ = plan.add("gradients", "gradients", type, {registry().flat_count()});
-  rope_id_ = plan.add("activations", "rotary table", type, {std::max(use_.time, use_.cache_time), head_dim_});
+    parameters_id_ = plan.add("parameters", "parameters", sums, {registry().flat_count()});
+  if (use_.own_parameters && type != sums)
+    weights_id_ = plan.add("parameters", "weights", type, {registry().flat_count()});
+  if (use_.training) gradients_id_ = plan.add("gradients", "gradients", sums, {registry().flat_count()});
+  rope_id_ = plan.add("activations", "rotary table", sums, {std::max(use_.time, use_.cache_time), head_dim_});
   layer_ids_.clear();
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i)
     layer_ids_.push_back(plan_layer(plan, i, i == 0 ? nullptr : &layer_ids_.front()));
   final_input_id_ = plan.add("activations", "final input", type, {rows, width});
   final_norm_id_ = plan.add("activations", "final norm", type, {rows, width});
-  final_rstd_id_ = plan.add("activations", "final rstd", type, {rows});
-  losses_id_ = plan.add("activations", "token losses", type, {rows});
+  final_rstd_id_ = plan.add("activations", "final rstd", sums, {rows});
+  losses_id_ = plan.add("activations", "token losses", sums, {rows});
   delta_id_ = plan.add("activations", "delta", type, {rows, width});
   AttentionShape attention = attention_shape({use_.micro_sequences, use_.time, {}, {}, {}, 0});
   attention.key_time = std::max(use_.time, use_.cache_time);
@@ -121,7 +131,10 @@ void Model::plan(MemoryPlan& plan, const Ops& ops) {
 
 void Model::bind(Ops& ops, const Arena& arena) {
   ops_ = &ops;
-  if (use_.own_parameters) parameter_values_ = arena[parameters_id_];
+  if (use_.own_parameters) {
+    parameter_values_ = arena[parameters_id_];
+    weight_values_ = use_.dtype == parameter_values_.dtype ? parameter_values_ : arena[weights_id_];
+  }
   gradient_values_ = arena[gradients_id_];
   rope_table_ = arena[rope_id_];
   final_input_ = arena[final_input_id_];
@@ -141,9 +154,15 @@ void Model::bind(Ops& ops, const Arena& arena) {
                        arena[ids.rstd2], arena[ids.gate_up], arena[ids.activation], arena[ids.cached_keys],
                        arena[ids.cached_values]});
   write_rope_table(ops, rope_table_, config_.rope_theta);
-  if (use_.own_parameters)
+  if (use_.own_parameters) {
     ops.fill(parameter_values_, 0.0);  // the gaps between parameters stay zero for good
+    refresh_weights();
+  }
   if (use_.training) ops.fill(gradient_values_, 0.0);
+}
+
+void Model::refresh_weights() {
+  if (weight_values_.data != parameter_values_.data) ops_->cast(parameter_values_, weight_values_);
 }
 
 void Model::initialize(uint64_t seed) {
@@ -163,6 +182,7 @@ void Model::initialize(uint64_t seed) {
     else
       upload_normal<float>(*ops_, parameter(i), seed, p.name, deviation);
   }
+  refresh_weights();
 }
 
 CrossEntropy Model::cross_entropy(const ModelBatch& batch) const {

@@ -19,8 +19,8 @@ namespace polar {
 struct ModelUse {
   int64_t micro_sequences = 1;  // B at most
   int64_t time = 1;             // T at most
-  DType dtype = DType::f32;
-  bool training = true;  // false: forward only, no gradients, activations shared between layers
+  DType dtype = DType::f32;     // of activations and products; bf16 keeps parameters and gradients in f32
+  bool training = true;         // false: forward only, no gradients, activations shared between layers
   Recompute recompute = Recompute::none;
   // Decoding: positions of a cache of keys and values per layer (0: no cache). Needs training = false and
   // micro_sequences = 1; `time` is then the longest piece of text fed at once.
@@ -51,13 +51,27 @@ class Model {
   void bind(Ops& ops, const Arena& arena);
 
   // Uses the parameters of another model of the same configuration (own_parameters = false).
-  void share_parameters(const Model& other) { parameter_values_ = other.parameter_values_; }
+  void share_parameters(const Model& other) {
+    parameter_values_ = other.parameter_values_;
+    weight_values_ = other.weight_values_;
+  }
 
-  // Flat buffers with the registry's layout.
+  // Flat buffers with the registry's layout. The parameters are what is trained and saved (f32, or f64 in
+  // tests); the products read the weights, which are the parameters themselves or, in bf16, a rounded copy.
   const Tensor& parameters() const { return parameter_values_; }
+  const Tensor& weights() const { return weight_values_; }
+  // The weights if they are a copy, else empty: what an optimizer step has to write beside the parameters.
+  Tensor rounded_weights() const {
+    return weight_values_.data == parameter_values_.data ? Tensor{} : weight_values_;
+  }
   const Tensor& gradients() const { return gradient_values_; }
   Tensor parameter(int index) const { return registry().view(parameter_values_, index); }
+  Tensor weight(int index) const { return registry().view(weight_values_, index); }
   Tensor gradient(int index) const { return registry().view(gradient_values_, index); }
+
+  // Makes the weights what the parameters are. To be called when these were written by anyone but
+  // initialize().
+  void refresh_weights();
 
   // Matrices and embeddings normal(0, initializer_range), norms 1, biases 0: each value a pure function of
   // (seed, parameter name, index).
@@ -70,7 +84,7 @@ class Model {
   // The final hidden states (batch * time, C), after the last norm. Logits are these times head()^T (before
   // soft-cap).
   MatrixView forward_hidden(const ModelBatch& batch);
-  Tensor head() const { return parameter(parameters_.head); }
+  Tensor head() const { return weight(parameters_.head); }
   const Tensor& token_losses() const { return losses_; }  // (rows of the last micro-batch)
 
  private:
@@ -111,12 +125,13 @@ class Model {
   ModelParameters parameters_;
   int64_t head_dim_, q_width_, kv_width_, qkv_width_;
 
-  BufferId parameters_id_, gradients_id_, rope_id_, final_input_id_, final_norm_id_, final_rstd_id_,
-      losses_id_, delta_id_, dresidual_id_, dactivation_id_, dqkv_id_, dattention_id_, workspace_id_;
+  BufferId parameters_id_, weights_id_, gradients_id_, rope_id_, final_input_id_, final_norm_id_,
+      final_rstd_id_, losses_id_, delta_id_, dresidual_id_, dactivation_id_, dqkv_id_, dattention_id_,
+      workspace_id_;
   std::vector<LayerIds> layer_ids_;
 
   Ops* ops_ = nullptr;
-  Tensor parameter_values_, gradient_values_, rope_table_;
+  Tensor parameter_values_, weight_values_, gradient_values_, rope_table_;
   Tensor final_input_, final_norm_, final_rstd_, losses_;
   Tensor delta_;      // (N, C): what a sub-layer adds to the residual stream; gradients of norm outputs
   Tensor dresidual_;  // (N, C): gradient of the residual stream

@@ -43,7 +43,7 @@ void Model::rms_norm(const Tensor& input, const Tensor& residual, const Tensor& 
     args.residual = residual.slice(0, shape);
     args.sum = sum.slice(0, shape);
   }
-  args.weight = parameter(weight);
+  args.weight = Model::weight(weight);
   args.eps = config_.rms_norm_eps;
   args.output = output.slice(0, shape);
   args.rstd = rstd.slice(0, {rows});
@@ -57,7 +57,7 @@ void Model::rms_norm_backward(const Tensor& doutput, const Tensor& input, int we
   RmsNormBackward args;
   args.doutput = doutput.slice(0, shape);
   args.input = input.slice(0, shape);
-  args.weight = parameter(weight);
+  args.weight = Model::weight(weight);
   args.rstd = rstd.slice(0, {rows});
   args.dinput = dresidual_.slice(0, shape);
   args.dweight = gradient(weight);
@@ -68,7 +68,7 @@ void Model::rms_norm_backward(const Tensor& doutput, const Tensor& input, int we
 void Model::forward_layers(const ModelBatch& batch) {
   const int64_t rows = batch.batch * batch.time;
   const auto& layers = parameters_.layers;
-  ops_->embedding_forward(batch.ids, parameter(parameters_.embedding),
+  ops_->embedding_forward(batch.ids, weight(parameters_.embedding),
                           layers_[0].input.slice(0, {rows, config_.hidden_size}));
   rms_norm(layers_[0].input, {}, {}, layers[0].input_norm, layers_[0].norm1, layers_[0].rstd1, rows);
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
@@ -94,9 +94,8 @@ void Model::forward_attention(int64_t layer, const ModelBatch& batch) {
   const MatrixView qk = l.qk.slice(0, {rows, q_width_ + kv_width_});
   const MatrixView attention = l.attention.slice(0, {rows, q_width_});
 
-  linear(l.norm1.slice(0, {rows, config_.hidden_size}), joined_weight(parameter_values_, p.q, qkv_width_),
-         qkv);
-  if (p.q_bias >= 0) ops_->add_bias(qkv, parameter_values_.slice(registry()[p.q_bias].offset, {qkv_width_}));
+  linear(l.norm1.slice(0, {rows, config_.hidden_size}), joined_weight(weight_values_, p.q, qkv_width_), qkv);
+  if (p.q_bias >= 0) ops_->add_bias(qkv, weight_values_.slice(registry()[p.q_bias].offset, {qkv_width_}));
 
   QkNormRopeForward rope;
   rope.time = batch.time;
@@ -107,12 +106,12 @@ void Model::forward_attention(int64_t layer, const ModelBatch& batch) {
   rope.heads = config_.num_attention_heads;
   rope.input = qkv.columns(0, q_width_);
   rope.output = qk.columns(0, q_width_);
-  if (p.q_norm >= 0) rope.weight = parameter(p.q_norm);
+  if (p.q_norm >= 0) rope.weight = weight(p.q_norm);
   ops_->qk_norm_rope_forward(rope);
   rope.heads = config_.num_key_value_heads;
   rope.input = qkv.columns(q_width_, kv_width_);
   rope.output = qk.columns(q_width_, kv_width_);
-  if (p.k_norm >= 0) rope.weight = parameter(p.k_norm);
+  if (p.k_norm >= 0) rope.weight = weight(p.k_norm);
   ops_->qk_norm_rope_forward(rope);
 
   AttentionForward args;
@@ -131,7 +130,7 @@ void Model::forward_attention(int64_t layer, const ModelBatch& batch) {
   args.lse = l.lse.slice(0, {batch.batch, config_.num_attention_heads, batch.time});
   args.workspace = workspace_;
   ops_->attention_forward(args);
-  linear(attention, parameter(p.o), delta_.slice(0, {rows, config_.hidden_size}));
+  linear(attention, weight(p.o), delta_.slice(0, {rows, config_.hidden_size}));
 }
 
 // activation = swiglu(gate_up(norm2))
@@ -140,7 +139,7 @@ void Model::forward_activation(int64_t layer, int64_t rows) {
   const LayerParameters& p = parameters_.layers[static_cast<size_t>(layer)];
   LayerBuffers& l = layers_[static_cast<size_t>(layer)];
   const MatrixView gate_up = l.gate_up.slice(0, {rows, 2 * mlp});
-  linear(l.norm2.slice(0, {rows, config_.hidden_size}), joined_weight(parameter_values_, p.gate, 2 * mlp),
+  linear(l.norm2.slice(0, {rows, config_.hidden_size}), joined_weight(weight_values_, p.gate, 2 * mlp),
          gate_up);
   ops_->swiglu_forward(gate_up, l.activation.slice(0, {rows, mlp}));
 }
@@ -151,7 +150,7 @@ void Model::forward_mlp(int64_t layer, const ModelBatch& batch) {
   const LayerParameters& p = parameters_.layers[static_cast<size_t>(layer)];
   const LayerBuffers& l = layers_[static_cast<size_t>(layer)];
   forward_activation(layer, rows);
-  linear(l.activation.slice(0, {rows, config_.intermediate_size}), parameter(p.down),
+  linear(l.activation.slice(0, {rows, config_.intermediate_size}), weight(p.down),
          delta_.slice(0, {rows, config_.hidden_size}));
 }
 
@@ -179,10 +178,10 @@ void Model::backward_mlp(int64_t layer, const ModelBatch& batch) {
   const MatrixView dactivation = dactivation_.slice(0, {rows, mlp});
   const MatrixView gate_up = l.gate_up.slice(0, {rows, 2 * mlp});
 
-  linear_backward(dresidual, l.activation.slice(0, {rows, mlp}), parameter(p.down), gradient(p.down),
+  linear_backward(dresidual, l.activation.slice(0, {rows, mlp}), weight(p.down), gradient(p.down),
                   dactivation);
   ops_->swiglu_backward(dactivation, gate_up, gate_up);  // in place: gate_up is not needed any more
-  linear_backward(gate_up, l.norm2.slice(0, {rows, width}), joined_weight(parameter_values_, p.gate, 2 * mlp),
+  linear_backward(gate_up, l.norm2.slice(0, {rows, width}), joined_weight(weight_values_, p.gate, 2 * mlp),
                   joined_weight(gradient_values_, p.gate, 2 * mlp), delta_.slice(0, {rows, width}));
   rms_norm_backward(delta_, l.mid, p.post_norm, l.rstd2, rows);
 }
@@ -197,7 +196,7 @@ void Model::backward_attention(int64_t layer, const ModelBatch& batch) {
   const MatrixView attention = l.attention.slice(0, {rows, q_width_});
   const MatrixView dattention = dattention_.slice(0, {rows, q_width_});
 
-  linear_backward(dresidual_.slice(0, {rows, width}), attention, parameter(p.o), gradient(p.o), dattention);
+  linear_backward(dresidual_.slice(0, {rows, width}), attention, weight(p.o), gradient(p.o), dattention);
   AttentionBackward args;
   args.shape = attention_shape(batch);
   args.q = qk.columns(0, q_width_);
@@ -215,7 +214,7 @@ void Model::backward_attention(int64_t layer, const ModelBatch& batch) {
   rope_backward(layer, batch);
   if (p.q_bias >= 0)
     ops_->bias_backward(dqkv, gradient_values_.slice(registry()[p.q_bias].offset, {qkv_width_}));
-  linear_backward(dqkv, l.norm1.slice(0, {rows, width}), joined_weight(parameter_values_, p.q, qkv_width_),
+  linear_backward(dqkv, l.norm1.slice(0, {rows, width}), joined_weight(weight_values_, p.q, qkv_width_),
                   joined_weight(gradient_values_, p.q, qkv_width_), delta_.slice(0, {rows, width}));
   rms_norm_backward(delta_, l.input, p.input_norm, l.rstd1, rows);
 }
@@ -236,7 +235,7 @@ void Model::rope_backward(int64_t layer, const ModelBatch& batch) {
     args.heads = heads;
     args.input = qkv.columns(begin, heads * head_dim_);
     args.dgradient = dqkv.columns(begin, heads * head_dim_);
-    args.weight = norm >= 0 ? parameter(norm) : Tensor{};
+    args.weight = norm >= 0 ? weight(norm) : Tensor{};
     args.dweight = norm >= 0 ? gradient(norm) : Tensor{};
     ops_->qk_norm_rope_backward(args);
   };

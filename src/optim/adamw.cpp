@@ -48,12 +48,11 @@ void AdamWGroup::bind(Ops& ops, const Arena& arena) {
   ops.fill(v_, 0.0);
 }
 
-void AdamWGroup::step(Ops& ops, double lr, const Tensor& parameters, const Tensor& gradients,
-                      const Tensor& control, const MatrixScratch&) {
+void AdamWGroup::step(Ops& ops, double lr, const StepTensors& tensors, const MatrixScratch&) {
   for (const Run& run : runs_) {
     const Shape shape{run.count};
-    ops.adamw({.parameter = parameters.slice(run.offset, shape),
-               .gradient = gradients.slice(run.offset, shape),
+    ops.adamw({.parameter = tensors.parameters.slice(run.offset, shape),
+               .gradient = tensors.gradients.slice(run.offset, shape),
                .m = m_.slice(run.state_offset, shape),
                .v = v_.slice(run.state_offset, shape),
                .lr = lr,
@@ -61,7 +60,8 @@ void AdamWGroup::step(Ops& ops, double lr, const Tensor& parameters, const Tenso
                .beta2 = config_.betas[1],
                .eps = config_.eps,
                .weight_decay = config_.weight_decay,
-               .control = control});
+               .control = tensors.control,
+               .weight = tensors.weight(run.offset, shape)});
   }
 }
 

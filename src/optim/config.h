@@ -30,7 +30,8 @@ struct OracleConfig {
   std::string coefficients = "jordan";
   std::vector<std::array<double, 3>> custom;
   double lower_bound = 1e-3;      // polar_express: of the normalised singular values
-  std::string products = "full";  // or "reduced": PolarPrecision of ops/ops.h
+  // "full" or "reduced" (PolarPrecision of ops/ops.h), or "auto": reduced where activations are bf16.
+  std::string products = "auto";
 
   bool operator==(const OracleConfig&) const = default;
 };

@@ -14,17 +14,17 @@ void MatrixScratch::require(const Need& need) {
   need_.unscaled_control |= need.unscaled_control;
 }
 
-void MatrixScratch::plan(MemoryPlan& memory, DType dtype) {
+void MatrixScratch::plan(MemoryPlan& memory) {
   const auto add = [&](BufferId& id, const char* name, DType type, int64_t count) {
     if (count > 0) id = memory.add("workspace", name, type, {count});
   };
-  add(x_, "polar.x", dtype, need_.matrices);
-  add(y_, "polar.y", dtype, need_.matrices);
-  add(input_, "polar.input", dtype, need_.input);
-  add(gram_, "polar.gram", dtype, need_.squares);
-  add(polynomial_, "polar.polynomial", dtype, need_.squares);
-  add(product_, "polar.product", dtype, need_.products);
-  add(product_next_, "polar.product_next", dtype, need_.products);
+  add(x_, "polar.x", dtype_, need_.matrices);
+  add(y_, "polar.y", dtype_, need_.matrices);
+  add(input_, "polar.input", dtype_, need_.input);
+  add(gram_, "polar.gram", dtype_, need_.squares);
+  add(polynomial_, "polar.polynomial", dtype_, need_.squares);
+  add(product_, "polar.product", dtype_, need_.products);
+  add(product_next_, "polar.product_next", dtype_, need_.products);
   add(svd_, "polar.svd", DType::f64, static_cast<int64_t>((need_.svd + 7) / 8));
   add(nuclear_, "polar.nuclear", DType::f64, need_.batch);
   add(unscaled_, "polar.unscaled_control", DType::f64, need_.unscaled_control ? kControlSize : 0);

@@ -32,8 +32,11 @@ class MatrixScratch {
     bool unscaled_control = false;
   };
 
+  // The format of all matrices in it; to be set before groups say what they need.
+  void set_dtype(DType dtype) { dtype_ = dtype; }
+  DType dtype() const { return dtype_; }
   void require(const Need& need);
-  void plan(MemoryPlan& memory, DType dtype);
+  void plan(MemoryPlan& memory);
   void bind(Ops& ops, const Arena& arena);
   // Brings unscaled_control up to date with the step's control.
   void begin_step(Ops& ops, const Tensor& control) const;
@@ -47,6 +50,7 @@ class MatrixScratch {
   Tensor unscaled_control;  // f64 (kControlSize): the step's control with a gradient scale of 1
 
  private:
+  DType dtype_ = DType::f32;
   Need need_;
   BufferId x_, y_, input_, gram_, polynomial_, product_, product_next_, svd_, nuclear_, unscaled_;
 };
@@ -56,6 +60,16 @@ struct Member {
   std::string name;
   Shape shape;
   int64_t offset;  // in the flat parameter and gradient buffers
+};
+
+// What a step works on: flat buffers in the registry's layout.
+struct StepTensors {
+  Tensor parameters, gradients;
+  Tensor weights;  // bf16 copy of the parameters that the products read, or empty
+  Tensor control;
+  Tensor weight(int64_t offset, const Shape& shape) const {
+    return weights ? weights.slice(offset, shape) : Tensor{};
+  }
 };
 
 // What a group says of one of its parameters in Optimizer::table.
@@ -72,8 +86,7 @@ class Group {
 
   virtual void plan(MemoryPlan& memory, const Ops& ops, MatrixScratch& scratch) = 0;
   virtual void bind(Ops& ops, const Arena& arena) = 0;
-  virtual void step(Ops& ops, double lr, const Tensor& parameters, const Tensor& gradients,
-                    const Tensor& control, const MatrixScratch& scratch) = 0;
+  virtual void step(Ops& ops, double lr, const StepTensors& tensors, const MatrixScratch& scratch) = 0;
   virtual std::vector<StateTensor> state() const = 0;
   virtual Rule rule(const Member& member) const = 0;
 

@@ -71,7 +71,7 @@ struct MatrixGroup::Work {
   const MatrixScratch& scratch;
   const Batch& batch;
   double lr;
-  const Tensor &parameters, &gradients, &control;
+  const StepTensors& tensors;
   Tensor momentum, x, y;  // (batch, m, n); x is the oracle's input
   Tensor seen;            // what the oracle saw, unnormalised, still there after it: M or G of the formulas
 };
@@ -114,14 +114,17 @@ bool MatrixGroup::gradient_momentum() const {
 }
 
 bool MatrixGroup::separate_input() const {
-  const bool momentum_is_input = gradient_momentum() && !config_.momentum.nesterov;
+  // <U, M> takes both in one format.
+  const bool momentum_is_input = polar_dtype_ == dtype_ && gradient_momentum() && !config_.momentum.nesterov;
   return config_.scale.kind == ScaleKind::nuclear && !oracle_.keeps_input() && !momentum_is_input;
 }
 
 void MatrixGroup::plan(MemoryPlan& memory, const Ops& ops, MatrixScratch& scratch) {
+  polar_dtype_ = scratch.dtype();
   make_batches(batch_bytes(ops));
   for (const Batch& batch : batches_) {
-    MatrixScratch::Need need = oracle_.need(ops, batch.shape[0], batch.shape[1], batch.shape[2], dtype_);
+    MatrixScratch::Need need =
+        oracle_.need(ops, batch.shape[0], batch.shape[1], batch.shape[2], polar_dtype_);
     if (separate_input()) need.input = batch.shape.count();
     need.unscaled_control = config_.momentum.kind == MomentumKind::polar_first;
     scratch.require(need);
@@ -137,16 +140,13 @@ void MatrixGroup::bind(Ops& ops, const Arena& arena) {
   if (momentum_) ops.fill(momentum_, 0.0);
 }
 
-void MatrixGroup::step(Ops& ops, double lr, const Tensor& parameters, const Tensor& gradients,
-                       const Tensor& control, const MatrixScratch& scratch) {
+void MatrixGroup::step(Ops& ops, double lr, const StepTensors& tensors, const MatrixScratch& scratch) {
   for (const Batch& batch : batches_) {
     Work work{.ops = ops,
               .scratch = scratch,
               .batch = batch,
               .lr = lr,
-              .parameters = parameters,
-              .gradients = gradients,
-              .control = control,
+              .tensors = tensors,
               .momentum = momentum_ ? momentum_.slice(batch.state_offset, batch.shape) : Tensor{},
               .x = scratch.x.slice(0, batch.shape),
               .y = scratch.y.slice(0, batch.shape),
@@ -165,17 +165,17 @@ void MatrixGroup::prepare(Work& work) const {
   const bool momentum_is_input = gradient_momentum() && !config.nesterov;
   if (momentum_is_input && oracle_.keeps_input()) work.x = work.momentum;
   const Tensor target = separate_input() ? work.scratch.input.slice(0, work.batch.shape) : work.x;
-  work.seen = momentum_is_input ? work.momentum : target;
+  work.seen = momentum_is_input && !separate_input() ? work.momentum : target;
 
   for (size_t i = 0; i < work.batch.end - work.batch.begin; ++i) {
     const Member& member = members_[work.batch.begin + i];
-    MomentumUpdate args{.gradient = work.gradients.slice(member.offset, member.shape),
+    MomentumUpdate args{.gradient = work.tensors.gradients.slice(member.offset, member.shape),
                         .buffer = matrix_of(target, i),
                         .out = {},
                         .beta = 0.0,
                         .gain = 1.0,
                         .nesterov = false,
-                        .control = work.control};
+                        .control = work.tensors.control};
     if (gradient_momentum()) {
       args.buffer = matrix_of(work.momentum, i);
       if (target.data != work.momentum.data) args.out = matrix_of(target, i);
@@ -208,14 +208,15 @@ void MatrixGroup::update(const Work& work, const Tensor& direction) const {
   for (size_t i = 0; i < work.batch.end - work.batch.begin; ++i) {
     const Member& member = members_[work.batch.begin + i];
     work.ops.matrix_update(
-        {.parameter = work.parameters.slice(member.offset, member.shape),
+        {.parameter = work.tensors.parameters.slice(member.offset, member.shape),
          .direction = matrix_of(direction, i),
          .scale = nuclear ? work.scratch.nuclear.slice(static_cast<int64_t>(i), {1}) : Tensor{},
          .exponent = config_.scale.alpha,
          .lr = work.lr,
          .multiplier = multiplier(config_.scale, member.shape),
          .weight_decay = config_.weight_decay,
-         .control = work.control});
+         .control = work.tensors.control,
+         .weight = work.tensors.weight(member.offset, member.shape)});
   }
 }
 

@@ -24,8 +24,7 @@ class MatrixGroup final : public Group {
   MatrixGroup(GroupConfig config, std::vector<Member> members, DType dtype);
   void plan(MemoryPlan& memory, const Ops& ops, MatrixScratch& scratch) override;
   void bind(Ops& ops, const Arena& arena) override;
-  void step(Ops& ops, double lr, const Tensor& parameters, const Tensor& gradients, const Tensor& control,
-            const MatrixScratch& scratch) override;
+  void step(Ops& ops, double lr, const StepTensors& tensors, const MatrixScratch& scratch) override;
   std::vector<StateTensor> state() const override;
   Rule rule(const Member& member) const override;
 
@@ -51,7 +50,8 @@ class MatrixGroup final : public Group {
   Tensor average_factors(const Work& work, const Tensor& u) const;
   void update(const Work& work, const Tensor& direction) const;
 
-  DType dtype_;
+  DType dtype_;                     // of the state
+  DType polar_dtype_ = DType::f32;  // of the oracle's matrices
   Oracle oracle_;
   std::vector<Batch> batches_;
   BufferId momentum_id_;

@@ -92,9 +92,19 @@ Optimizer::Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedu
   }
 }
 
+// bf16 where the device has it and every matrix group takes reduced products, as published Muon does.
+DType Optimizer::polar_dtype(const Ops& ops) const {
+  if (dtype_ != DType::f32 || !ops.supports(DType::bf16)) return dtype_;
+  for (const auto& group : groups_)
+    if (group->config().type != GroupType::adamw && !takes_reduced_products(group->config().oracle))
+      return dtype_;
+  return DType::bf16;
+}
+
 void Optimizer::plan(MemoryPlan& memory, const Ops& ops) {
+  scratch_.set_dtype(polar_dtype(ops));
   for (const auto& group : groups_) group->plan(memory, ops, scratch_);
-  scratch_.plan(memory, dtype_);
+  scratch_.plan(memory);
 }
 
 void Optimizer::bind(Ops& ops, const Arena& arena) {
@@ -103,10 +113,10 @@ void Optimizer::bind(Ops& ops, const Arena& arena) {
   scratch_.bind(ops, arena);
 }
 
-void Optimizer::step(int64_t step, const Tensor& parameters, const Tensor& gradients, const Tensor& control) {
-  scratch_.begin_step(*ops_, control);
+void Optimizer::step(int64_t step, const StepTensors& tensors) {
+  scratch_.begin_step(*ops_, tensors.control);
   for (size_t g = 0; g < groups_.size(); ++g)
-    groups_[g]->step(*ops_, learning_rate(g, step), parameters, gradients, control, scratch_);
+    groups_[g]->step(*ops_, learning_rate(g, step), tensors, scratch_);
 }
 
 std::vector<StateTensor> Optimizer::state() const {

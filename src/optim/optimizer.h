@@ -28,10 +28,9 @@ class Optimizer {
   // Takes the planned memory and sets the state to zero. `ops` must outlive the optimizer.
   void bind(Ops& ops, const Arena& arena);
 
-  // One update of all parameters. `parameters` and `gradients` are flat buffers in the registry's layout;
-  // gradients are kept. `control` is what Ops::step_control wrote: if it says skip, nothing changes, bit for
-  // bit. `step` = 0 .. max_steps - 1 chooses the learning rates only.
-  void step(int64_t step, const Tensor& parameters, const Tensor& gradients, const Tensor& control);
+  // One update of all parameters, gradients are kept. `tensors.control` is what Ops::step_control wrote: if
+  // it says skip, nothing changes, bit for bit. `step` = 0 .. max_steps - 1 chooses the learning rates only.
+  void step(int64_t step, const StepTensors& tensors);
 
   // All state by parameter name, each in the shape of its parameter, as views of device memory:
   // "adamw.m:NAME", "adamw.v:NAME", "matrix.momentum:NAME" (not for momentum `none`).
@@ -48,6 +47,7 @@ class Optimizer {
 
  private:
   double learning_rate(size_t group, int64_t step) const;
+  DType polar_dtype(const Ops& ops) const;
 
   std::vector<std::unique_ptr<Group>> groups_;
   std::vector<ScheduleConfig> schedules_;

@@ -47,11 +47,15 @@ Shape square_of(const Tensor& x) {
 
 }  // namespace
 
+bool takes_reduced_products(const OracleConfig& config) {
+  return config.kind != OracleKind::svd && config.products == "reduced";
+}
+
 Oracle::Oracle(const OracleConfig& config)
     : exact_(config.kind == OracleKind::svd),
       precision_(config.products == "reduced" ? PolarPrecision::reduced : PolarPrecision::full) {
-  if (config.products != "full" && config.products != "reduced")
-    fail_usage("oracle.products: found {}, expected full or reduced", config.products);
+  if (config.products != "auto" && config.products != "full" && config.products != "reduced")
+    fail_usage("oracle.products: found {}, expected auto, full or reduced", config.products);
   if (exact_) {
     text_ = "svd";
     return;

@@ -21,6 +21,9 @@ namespace polar {
 //   polar_express  safety 1.01; the recursion for lower_bound, stretched by 1.01 as its authors do, except
 //                  where it has converged
 //   svd            exact; singular values below s * eps * largest give 0
+// It is a polynomial oracle and its products may be reduced (OracleConfig::products).
+bool takes_reduced_products(const OracleConfig& config);
+
 class Oracle {
  public:
   // Errors (exit code 2): no steps, unknown or empty coefficients, a lower bound outside (0, 1).

@@ -12,7 +12,7 @@ std::vector<PrecisionGap> precision_gaps(const PrecisionConfig& precision, const
   const bool bf16 = ops.supports(DType::bf16);
   look("precision.compute", precision.compute, bf16);
   look("precision.master", precision.master, false);
-  look("precision.gradients", precision.gradients, bf16);
+  look("precision.gradients", precision.gradients, false);
   return gaps;
 }
 

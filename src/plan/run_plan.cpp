@@ -12,6 +12,7 @@ ModelUse training_use(const Experiment& e, int64_t micro_sequences) {
   use.micro_sequences = micro_sequences;
   use.time = e.data.sequence_length;
   use.recompute = e.train.recompute;
+  if (e.precision.compute == "bf16") use.dtype = DType::bf16;
   return use;
 }
 
@@ -30,6 +31,15 @@ int64_t micro(const Experiment& e) {
     fail_usage("batch.micro_sequences: found {}, expected a divisor of the {} sequences of a step", wanted,
                all);
   return wanted;
+}
+
+// What `auto` stands for depends on the format of the activations.
+OptimizerConfig resolved_optimizer(const Experiment& e) {
+  OptimizerConfig config = e.optimizer;
+  for (GroupConfig& group : config.groups)
+    if (group.oracle.products == "auto")
+      group.oracle.products = e.precision.compute == "bf16" ? "reduced" : "full";
+  return config;
 }
 
 InputIds plan_input(MemoryPlan& memory, const std::string& name, int64_t rows, int64_t time,
@@ -53,7 +63,7 @@ RunPlan::RunPlan(const Experiment& e, const Ops& ops)
       micro_sequences(micro(e)),
       micro_steps(sequences_per_step / micro_sequences),
       model(e.model, training_use(e, micro_sequences)),
-      optimizer(e.optimizer, e.schedule, model.registry(), e.train.max_steps, DType::f32) {
+      optimizer(resolved_optimizer(e), e.schedule, model.registry(), e.train.max_steps, DType::f32) {
   const int64_t time = e.data.sequence_length;
   model.plan(device, ops);
   optimizer.plan(device, ops);

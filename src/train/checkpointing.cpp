@@ -61,7 +61,7 @@ CheckpointContent take_snapshot(Ops& ops, const RunPlan& plan, const PlannedMemo
   return content;
 }
 
-RunProgress restore(Ops& ops, const RunPlan& plan, const PlannedMemory& device, const fs::path& checkpoint) {
+RunProgress restore(Ops& ops, RunPlan& plan, const PlannedMemory& device, const fs::path& checkpoint) {
   load_weights(ops, plan.model, checkpoint);
   const TensorSource optimizer(checkpoint, "optimizer");
   for (const StateTensor& state : plan.optimizer.state())

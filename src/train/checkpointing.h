@@ -32,7 +32,7 @@ CheckpointContent take_snapshot(Ops& ops, const RunPlan& plan, const PlannedMemo
 
 // Puts a checkpoint back: weights, optimizer state, guard window, counters. Errors name the file and the
 // tensor that is missing or does not fit.
-RunProgress restore(Ops& ops, const RunPlan& plan, const PlannedMemory& device,
+RunProgress restore(Ops& ops, RunPlan& plan, const PlannedMemory& device,
                     const std::filesystem::path& checkpoint);
 
 }  // namespace polar

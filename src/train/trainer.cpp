@@ -95,7 +95,10 @@ Trainer::Outcome Trainer::end_step() {
   control.window = device_[plan_.guard_window];
   control.control = device_[plan_.control];
   ops_.step_control(control);
-  plan_.optimizer.step(progress_.step, plan_.model.parameters(), plan_.model.gradients(), control.control);
+  plan_.optimizer.step(progress_.step, {.parameters = plan_.model.parameters(),
+                                        .gradients = plan_.model.gradients(),
+                                        .weights = plan_.model.rounded_weights(),
+                                        .control = control.control});
 
   progress_.step += 1;
   progress_.tokens += experiment_.batch.global_tokens;

@@ -119,7 +119,8 @@ class Harness {
     control[kControlGradientScale] = gradient_scale;
     control[kControlAppliedSteps] = applied_;
     ops_->upload(control_, control.data());
-    optimizer_.step(calls_++, parameters_, gradients_, control_);
+    optimizer_.step(calls_++,
+                    {.parameters = parameters_, .gradients = gradients_, .weights = {}, .control = control_});
   }
 
   std::map<std::string, std::vector<double>> state() const {

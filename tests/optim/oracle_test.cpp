@@ -138,9 +138,10 @@ std::vector<double> run_oracle(const OracleConfig& config, int64_t m, int64_t n,
   const auto ops = make_ops({.device = "auto", .threads = 1});
   const Oracle oracle(config);
   MatrixScratch scratch;
+  scratch.set_dtype(type);
   scratch.require(oracle.need(*ops, 2, m, n, type));
   MemoryPlan plan;
-  scratch.plan(plan, type);
+  scratch.plan(plan);
   const DeviceMemory memory(*ops, plan);
   scratch.bind(*ops, Arena(plan, memory.base()));
   const Shape shape{2, m, n};
