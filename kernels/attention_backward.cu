@@ -20,51 +20,79 @@
 namespace polar::kernels {
 
 constexpr float kLog2E = 1.44269504088896341f;
-constexpr int kLargestTile = 64;  // of queries, in kernel 2
+constexpr int kLargestTile = 128;  // of queries, in kernels 2 and 3
 
-// Kernel 2: keys of a block are 16 * kRowBlocks a warp. Stays below the 99 KiB that every card has.
+// What kernels 2 and 3 need to know of a query besides its rows: lse * log2(e), delta, lower of the mask (an
+// int's bits). 16 queries a group, first all their lse, then delta, then lower: tiles are whole groups.
+constexpr int kTerms = 3, kGroup = 16;
+enum Term { kTermLse = 0, kTermDelta = kGroup, kTermLower = 2 * kGroup };
+__host__ __device__ constexpr int term_of(int query) {
+  return query / kGroup * kTerms * kGroup + query % kGroup;
+}
+
+// The workspace: the terms of each (batch, head), the queries of a sequence rounded up to whole tiles; and of
+// each batch the LowerBounds of kernel 2's tiles of queries.
+struct BackwardWorkspace {
+  int padded_time;
+  float* terms;         // (B, Hq, padded_time * kTerms)
+  LowerBounds* bounds;  // (B, padded_time / kGroup): tile i at index i
+
+  __host__ __device__ BackwardWorkspace(const AttentionSizes& sizes, void* memory)
+      : padded_time((sizes.query_time + kLargestTile - 1) / kLargestTile * kLargestTile),
+        terms(static_cast<float*>(memory)),
+        bounds(reinterpret_cast<LowerBounds*>(terms + count(sizes) * sizes.heads_q * kTerms)) {}
+  __host__ __device__ int64_t count(const AttentionSizes& sizes) const {
+    return static_cast<int64_t>(sizes.batch) * padded_time;
+  }
+  __host__ __device__ int64_t bytes(const AttentionSizes& sizes) const {
+    return count(sizes) * sizes.heads_q * kTerms * static_cast<int64_t>(sizeof(float)) +
+           count(sizes) / kGroup * static_cast<int64_t>(sizeof(LowerBounds));
+  }
+  __device__ float* terms_of(const AttentionSizes& sizes, int batch, int head) const {
+    return terms + (static_cast<int64_t>(batch) * sizes.heads_q + head) * padded_time * kTerms;
+  }
+  __device__ LowerBounds* bounds_of(int batch) const { return bounds + batch * (padded_time / kGroup); }
+};
+
+// Starts to copy the terms of kQueries queries.
+template <int kQueries>
+__device__ __forceinline__ void start_terms(float* to, const float* from) {
+  const int i = static_cast<int>(threadIdx.x);
+  if (i < kQueries * kTerms / 4) cp_async16(to + 4 * i, from + 4 * i);
+}
+
+// Rows of a block are 16 * kRowBlocks a warp. With two blocks of rows each fragment that is read from shared
+// memory serves twice; what holds it back are registers: the gradients and two tiles of scores.
+// Everything stays below the 99 KiB of shared memory that every card has.
+
+// Kernel 2: rows are keys, columns queries.
 template <class T, int kHeadDim>
 struct KeyTiling {
   static constexpr bool kSingle = sizeof(T) == sizeof(float);
   static constexpr int kWarps = kSingle ? 2 : 4, kThreads = kWarps * kWarpSize;
-  static constexpr int kRowBlocks = 1;
+  static constexpr int kRowBlocks = !kSingle && kHeadDim < 96 ? 2 : 1;
   static constexpr int kKeys = 16 * kRowBlocks * kWarps;
-  static constexpr int kQueries = !kSingle ? 64 : kHeadDim == 128 ? 16 : 32;
+  static constexpr int kQueries = kSingle ? (kHeadDim < 96 ? 32 : 16) : (kHeadDim < 96 ? 32 : 64);
   static constexpr int kScratch = kSingle ? fragment_scratch(kRowBlocks, kQueries / 8) : 0;  // floats a warp
-  static constexpr int kTerms = 2 * kQueries;  // floats: lse and delta of a tile of queries
-  static constexpr size_t kSharedBytes =
-      sizeof(T) * kHeadDim * (2 * kKeys + 4 * kQueries) + sizeof(float) * (2 * kTerms + kScratch * kWarps);
+  static constexpr size_t kSharedBytes = sizeof(T) * kHeadDim * (2 * kKeys + 4 * kQueries) +
+                                         sizeof(float) * (2 * kTerms * kQueries + kScratch * kWarps);
 };
 
-// Kernel 3.
+// Kernel 3: rows are queries, columns keys.
 template <class T, int kHeadDim>
 struct QueryTiling {
   static constexpr bool kSingle = sizeof(T) == sizeof(float);
   static constexpr int kWarps = kSingle ? 2 : 4, kThreads = kWarps * kWarpSize;
-  static constexpr int kRowBlocks = 1;
+  static constexpr int kRowBlocks = kSingle ? 1 : 2;
   static constexpr int kQueries = 16 * kRowBlocks * kWarps;
-  static constexpr int kKeys = !kSingle ? 64 : kHeadDim == 128 ? 16 : 32;
+  static constexpr int kKeys = kSingle ? (kHeadDim < 96 ? 32 : 16)
+                                       : (kHeadDim < 64   ? 64
+                                          : kHeadDim < 96 ? 48
+                                                          : 32);
   static constexpr int kScratch = kSingle ? fragment_scratch(kRowBlocks, kKeys / 8) : 0;
-  static constexpr size_t kSharedBytes =
-      sizeof(T) * kHeadDim * (2 * kQueries + 4 * kKeys) + sizeof(float) * kScratch * kWarps;
+  static constexpr size_t kSharedBytes = sizeof(T) * kHeadDim * (2 * kQueries + 4 * kKeys) +
+                                         sizeof(float) * (kTerms * kQueries + kScratch * kWarps);
 };
-
-// The workspace: for each (batch, head) and query, with the queries of a sequence rounded up to whole tiles,
-// lse * log2(e) and delta; for each batch and tile of queries the LowerBounds of its mask.
-struct BackwardTerms {
-  int padded_time;
-  float *lse, *delta;   // (B, Hq, padded_time)
-  LowerBounds* bounds;  // (B, padded_time / 16): tile i of kernel 2 at index i
-};
-__host__ __device__ inline int padded_time(const AttentionSizes& sizes) {
-  return (sizes.query_time + kLargestTile - 1) / kLargestTile * kLargestTile;
-}
-__host__ __device__ inline BackwardTerms backward_terms(const AttentionSizes& sizes, void* workspace) {
-  const int time = padded_time(sizes);
-  const int64_t count = static_cast<int64_t>(sizes.batch) * sizes.heads_q * time;
-  float* lse = static_cast<float*>(workspace);
-  return {time, lse, lse + count, reinterpret_cast<LowerBounds*>(lse + 2 * count)};
-}
 
 // --- 1. terms of the rows ---
 
@@ -74,9 +102,9 @@ template <class T, int kHeadDim, int kQueries>
 __global__ void __launch_bounds__(4 * kQueries)
     attention_backward_terms_kernel(const AttentionBackwardArguments<T> args) {
   const AttentionSizes& sizes = args.sizes;
-  const BackwardTerms terms = backward_terms(sizes, args.workspace);
-  const int tile = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y) % sizes.heads_q;
-  const int batch = static_cast<int>(blockIdx.y) / sizes.heads_q;
+  const BackwardWorkspace workspace(sizes, args.workspace);
+  const int tile = static_cast<int>(blockIdx.y), head = static_cast<int>(blockIdx.x) % sizes.heads_q;
+  const int batch = static_cast<int>(blockIdx.x) / sizes.heads_q;
   const int query = tile * kQueries + static_cast<int>(threadIdx.x) / 4,
             part = static_cast<int>(threadIdx.x) % 4;
   const bool valid = query < sizes.query_time;
@@ -93,20 +121,30 @@ __global__ void __launch_bounds__(4 * kQueries)
     }
   }
   delta = warp_reduce<4>(delta, Sum{});
+  const AttentionMask mask(sizes, args.document_starts, batch);
   if (part == 0) {
     const int64_t head_row = static_cast<int64_t>(batch) * sizes.heads_q + head;
     const float lse = valid ? args.lse[head_row * sizes.query_time + query] : -INFINITY;
-    terms.lse[head_row * terms.padded_time + query] = lse == -INFINITY ? INFINITY : lse * kLog2E;
-    terms.delta[head_row * terms.padded_time + query] = delta;
+    float* to = workspace.terms_of(sizes, batch, head) + term_of(query);
+    to[kTermLse] = lse == -INFINITY ? INFINITY : lse * kLog2E;
+    to[kTermDelta] = delta;
+    to[kTermLower] = __int_as_float(mask.lower(query));
   }
   if (head == 0 && threadIdx.x < kWarpSize) {
-    const AttentionMask mask(sizes, args.document_starts, batch);
     const LowerBounds bounds = lower_bounds<kQueries>(mask, tile * kQueries);
-    if (threadIdx.x == 0) terms.bounds[batch * (terms.padded_time / 16) + tile] = bounds;
+    if (threadIdx.x == 0) workspace.bounds_of(batch)[tile] = bounds;
   }
 }
 
 // --- 2. dk, dv ---
+
+// lower of the mask's queries, as mask_by_key and mask_by_query ask for it.
+struct TermLower {
+  const float* terms;
+  __device__ __forceinline__ int operator()(int query, int in_group) const {
+    return __float_as_int(terms[term_of(query) + kTermLower + in_group]);
+  }
+};
 
 // The tiles of queries that a tile of keys [key, last_key] has to visit, head after head of the group.
 struct QueryWalk {
@@ -125,16 +163,16 @@ struct QueryWalk {
 };
 
 // s, dp: keys x queries of one pair of tiles, scores and dO V^T. On return s holds P, dp holds dS / scale.
-// terms: lse, then delta of the queries.
+// terms: those of the first query.
 template <int kRowBlocks, int kColumnBlocks>
 __device__ __forceinline__ void softmax_backward_by_key(float (&s)[kRowBlocks][kColumnBlocks][4],
                                                         float (&dp)[kRowBlocks][kColumnBlocks][4],
                                                         float scale_log2, const float* terms) {
 #pragma unroll
   for (int n = 0; n < kColumnBlocks; ++n) {
-    const int column = 8 * n + fragment_column(0);
-    const float2 lse = *reinterpret_cast<const float2*>(terms + column);
-    const float2 delta = *reinterpret_cast<const float2*>(terms + 8 * kColumnBlocks + column);
+    const float* column = terms + fragment_column(0) + term_of(8 * n);
+    const float2 lse = *reinterpret_cast<const float2*>(column + kTermLse);
+    const float2 delta = *reinterpret_cast<const float2*>(column + kTermDelta);
 #pragma unroll
     for (int m = 0; m < kRowBlocks; ++m)
 #pragma unroll
@@ -143,25 +181,6 @@ __device__ __forceinline__ void softmax_backward_by_key(float (&s)[kRowBlocks][k
         dp[m][n][e] = s[m][n][e] * (dp[m][n][e] - (e % 2 == 0 ? delta.x : delta.y));
       }
   }
-}
-
-// Rows are keys from `key` on, columns queries from `query` on.
-template <int kRowBlocks, int kColumnBlocks>
-__device__ __forceinline__ void mask_by_key(float (&s)[kRowBlocks][kColumnBlocks][4],
-                                            const AttentionMask& mask, int key, int query) {
-#pragma unroll
-  for (int n = 0; n < kColumnBlocks; ++n)
-#pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      const int column = query + 8 * n + fragment_column(j), lower = mask.lower(column);
-#pragma unroll
-      for (int m = 0; m < kRowBlocks; ++m)
-#pragma unroll
-        for (int e = j; e < 4; e += 2) {
-          const int row = key + 16 * m + fragment_row(e);
-          if (row > mask.position(column) || row < lower) s[m][n][e] = -INFINITY;
-        }
-    }
 }
 
 template <class T, int kHeadDim, int kRowBlocks>
@@ -189,9 +208,9 @@ __global__ void __launch_bounds__(KeyTiling<T, kHeadDim>::kThreads)
   const Tile k_tile{reinterpret_cast<T*>(shared)}, v_tile{k_tile.data + kKeys * kHeadDim};
   T* const queries = v_tile.data + kKeys * kHeadDim;  // two buffers of q, dO
   float* const query_terms =
-      reinterpret_cast<float*>(queries + 4 * kQueries * kHeadDim);  // two of lse, delta
+      reinterpret_cast<float*>(queries + 4 * kQueries * kHeadDim);  // two of their terms
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize, warp_row = warp * 16 * kRowBlocks;
-  float* const scratch = query_terms + 2 * Tiling::kTerms + warp * Tiling::kScratch;
+  float* const scratch = query_terms + 2 * kTerms * kQueries + warp * Tiling::kScratch;
 
   const AttentionSizes& sizes = args.sizes;
   const int group = sizes.heads_q / sizes.heads_kv;
@@ -199,11 +218,10 @@ __global__ void __launch_bounds__(KeyTiling<T, kHeadDim>::kThreads)
   const int batch = static_cast<int>(blockIdx.x) / sizes.heads_kv;
   const int key = static_cast<int>(blockIdx.y) * kKeys;  // the first keys are seen by the most queries
   const int last_key = min(key + kKeys, sizes.key_time) - 1;
-  const AttentionMask mask(sizes, args.document_starts, batch);
-  const BackwardTerms terms = backward_terms(sizes, args.workspace);
+  const BackwardWorkspace workspace(sizes, args.workspace);
   const int64_t first_row = static_cast<int64_t>(batch) * sizes.query_time;
 
-  QueryWalk walk{terms.bounds + batch * (terms.padded_time / 16), 0, 0, last_key, 0, 0};
+  QueryWalk walk{workspace.bounds_of(batch), 0, 0, last_key, 0, 0};
   const int end_query = sizes.window > 0 ? min(last_key + sizes.window, sizes.query_time) : sizes.query_time;
   walk.end = (end_query + kQueries - 1) / kQueries;
   walk.begin = walk.visible_from(key / kQueries);
@@ -219,12 +237,8 @@ __global__ void __launch_bounds__(KeyTiling<T, kHeadDim>::kThreads)
     start_copy<kQueries, Tiling::kThreads>(do_tile,
                                            args.doutput.data + row * args.doutput.stride + head * kHeadDim,
                                            args.doutput.stride, sizes.query_time - query);
-    const int64_t at = (static_cast<int64_t>(batch) * sizes.heads_q + head) * terms.padded_time + query;
-    const int i = static_cast<int>(threadIdx.x);
-    if (i < kQueries / 2) {
-      const float* from = (i < kQueries / 4 ? terms.lse : terms.delta) + at + i % (kQueries / 4) * 4;
-      cp_async16(query_terms + buffer * Tiling::kTerms + 4 * i, from);
-    }
+    start_terms<kQueries>(query_terms + buffer * kTerms * kQueries,
+                          workspace.terms_of(sizes, batch, head) + term_of(query));
     cp_async_commit();
   };
 
@@ -249,9 +263,10 @@ __global__ void __launch_bounds__(KeyTiling<T, kHeadDim>::kThreads)
     clear(dp);
     multiply<kHeadDim, Stored::row_depth, Stored::row_depth>(s, k_tile, warp_row, q_tile, 0);
     multiply<kHeadDim, Stored::row_depth, Stored::row_depth>(dp, v_tile, warp_row, do_tile, 0);
-    if (is_partial(mask.position(tile * kQueries), walk.bounds[tile], key, kKeys))
-      mask_by_key(s, mask, key + warp_row, tile * kQueries);
-    softmax_backward_by_key(s, dp, sizes.scale * kLog2E, query_terms + buffer * Tiling::kTerms);
+    const float* own_terms = query_terms + buffer * kTerms * kQueries;
+    if (is_partial(tile * kQueries, walk.bounds[tile], key, kKeys))
+      mask_by_key(s, TermLower{own_terms}, tile * kQueries, key + warp_row);
+    softmax_backward_by_key(s, dp, sizes.scale * kLog2E, own_terms);
     multiply_fragment(dv, s, do_tile, scratch);
     multiply_fragment(dk, dp, q_tile, scratch);
   }
@@ -266,15 +281,19 @@ __global__ void __launch_bounds__(KeyTiling<T, kHeadDim>::kThreads)
 template <int kRowBlocks, int kColumnBlocks>
 __device__ __forceinline__ void softmax_backward_by_query(float (&s)[kRowBlocks][kColumnBlocks][4],
                                                           float (&dp)[kRowBlocks][kColumnBlocks][4],
-                                                          float scale_log2, const float (&lse)[kRowBlocks][2],
-                                                          const float (&delta)[kRowBlocks][2]) {
+                                                          float scale_log2, const float* terms) {
 #pragma unroll
   for (int m = 0; m < kRowBlocks; ++m)
 #pragma unroll
-    for (int n = 0; n < kColumnBlocks; ++n)
+    for (int i = 0; i < 2; ++i) {
+      const float* row = terms + fragment_row(2 * i) + term_of(16 * m);
+      const float lse = row[kTermLse], delta = row[kTermDelta];
 #pragma unroll
-      for (int e = 0; e < 4; ++e)
-        dp[m][n][e] = ex2(fmaf(s[m][n][e], scale_log2, -lse[m][e / 2])) * (dp[m][n][e] - delta[m][e / 2]);
+      for (int n = 0; n < kColumnBlocks; ++n)
+#pragma unroll
+        for (int e = 2 * i; e < 2 * i + 2; ++e)
+          dp[m][n][e] = ex2(fmaf(s[m][n][e], scale_log2, -lse)) * (dp[m][n][e] - delta);
+    }
 }
 
 template <class T, int kHeadDim>
@@ -287,7 +306,8 @@ __global__ void __launch_bounds__(QueryTiling<T, kHeadDim>::kThreads)
   const Tile q_tile{reinterpret_cast<T*>(shared)}, do_tile{q_tile.data + kQueries * kHeadDim};
   T* const keys = do_tile.data + kQueries * kHeadDim;  // two buffers of k, v
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize, warp_row = warp * 16 * kRowBlocks;
-  float* const scratch = reinterpret_cast<float*>(keys + 4 * kKeys * kHeadDim) + warp * Tiling::kScratch;
+  float* const query_terms = reinterpret_cast<float*>(keys + 4 * kKeys * kHeadDim);  // one of their terms
+  float* const scratch = query_terms + kTerms * kQueries + warp * Tiling::kScratch;
 
   const AttentionSizes& sizes = args.sizes;
   const int head = static_cast<int>(blockIdx.x) % sizes.heads_q,
@@ -297,30 +317,16 @@ __global__ void __launch_bounds__(QueryTiling<T, kHeadDim>::kThreads)
   const AttentionMask mask(sizes, args.document_starts, batch);
   const LowerBounds bounds = lower_bounds<kQueries>(mask, first);
   const int first_key = bounds.least / kKeys * kKeys;
-  const int end_key = mask.position(min(first + kQueries, sizes.query_time) - 1) + 1;
+  const int end_key = min(first + kQueries, sizes.query_time);
 
-  const BackwardTerms terms = backward_terms(sizes, args.workspace);
-  const int64_t term =
-      (static_cast<int64_t>(batch) * sizes.heads_q + head) * terms.padded_time + first + warp_row;
-  float lse[kRowBlocks][2], delta[kRowBlocks][2];
-  int lower[kRowBlocks][2];
-#pragma unroll
-  for (int m = 0; m < kRowBlocks; ++m)
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = 16 * m + fragment_row(2 * i);
-      lse[m][i] = terms.lse[term + row];
-      delta[m][i] = terms.delta[term + row];
-      lower[m][i] = mask.lower(first + warp_row + row);
-    }
-
-  const int64_t key_row = static_cast<int64_t>(batch) * sizes.key_time;
-  const T* k = args.k.data + key_row * args.k.stride + head_kv * kHeadDim;
-  const T* v = args.v.data + key_row * args.v.stride + head_kv * kHeadDim;
+  const int64_t key_row = static_cast<int64_t>(batch) * sizes.key_time + first_key;
+  using KeyCopy = RowCopy<T, kHeadDim, Tiling::kThreads>;
+  KeyCopy k(args.k.data + key_row * args.k.stride + head_kv * kHeadDim, args.k.stride);
+  KeyCopy v(args.v.data + key_row * args.v.stride + head_kv * kHeadDim, args.v.stride);
   const auto start_keys = [&](int buffer, int key) {
     const Tile k_tile{keys + 2 * buffer * kKeys * kHeadDim}, v_tile{k_tile.data + kKeys * kHeadDim};
-    start_copy<kKeys, Tiling::kThreads>(k_tile, k + key * args.k.stride, args.k.stride, sizes.key_time - key);
-    start_copy<kKeys, Tiling::kThreads>(v_tile, v + key * args.v.stride, args.v.stride, sizes.key_time - key);
+    k.template start<kKeys>(k_tile, sizes.key_time - key);
+    v.template start<kKeys>(v_tile, sizes.key_time - key);
     cp_async_commit();
   };
 
@@ -332,9 +338,10 @@ __global__ void __launch_bounds__(QueryTiling<T, kHeadDim>::kThreads)
   start_copy<kQueries, Tiling::kThreads>(
       do_tile, args.doutput.data + query_row * args.doutput.stride + head * kHeadDim, args.doutput.stride,
       sizes.query_time - first);
+  const BackwardWorkspace workspace(sizes, args.workspace);
+  start_terms<kQueries>(query_terms, workspace.terms_of(sizes, batch, head) + term_of(first));
   start_keys(0, first_key);
-  int buffer = 0;
-  for (int key = first_key; key < end_key; key += kKeys, buffer ^= 1) {
+  for (int key = first_key, buffer = 0; key < end_key; key += kKeys, buffer ^= 1) {
     cp_async_wait<0>();
     __syncthreads();  // these keys are here, the other buffer has been read
     if (key + kKeys < end_key) start_keys(buffer ^ 1, key + kKeys);
@@ -344,9 +351,9 @@ __global__ void __launch_bounds__(QueryTiling<T, kHeadDim>::kThreads)
     clear(dp);
     multiply<kHeadDim, Stored::row_depth, Stored::row_depth>(s, q_tile, warp_row, k_tile, 0);
     multiply<kHeadDim, Stored::row_depth, Stored::row_depth>(dp, do_tile, warp_row, v_tile, 0);
-    if (is_partial(mask.position(first), bounds, key, kKeys))
-      mask_by_query(s, mask, lower, first + warp_row, key);
-    softmax_backward_by_query(s, dp, sizes.scale * kLog2E, lse, delta);
+    const float* own_terms = query_terms + term_of(warp_row);
+    if (is_partial(first, bounds, key, kKeys)) mask_by_query(s, TermLower{own_terms}, first + warp_row, key);
+    softmax_backward_by_query(s, dp, sizes.scale * kLog2E, own_terms);
     multiply_fragment(dq, dp, k_tile, scratch);
   }
   write_gradient(args.dq, query_row + warp_row, head * kHeadDim, sizes.query_time - first - warp_row, q_tile,
@@ -365,7 +372,8 @@ cudaError_t launch_backward(const AttentionBackwardArguments<T>& args, cudaStrea
   const unsigned heads_kv = static_cast<unsigned>(sizes.batch) * static_cast<unsigned>(sizes.heads_kv);
 
   cudaError_t status = device_launch(
-      LaunchConfig(dim3(tiles(padded_time(sizes), Keys::kQueries), heads_q), 4 * Keys::kQueries, 0, stream),
+      LaunchConfig(dim3(heads_q, tiles(BackwardWorkspace(sizes, nullptr).padded_time, Keys::kQueries)),
+                   4 * Keys::kQueries, 0, stream),
       &attention_backward_terms_kernel<T, kHeadDim, Keys::kQueries>, args);
   if (status != cudaSuccess) return status;
 
@@ -403,10 +411,7 @@ cudaError_t attention_backward(const AttentionBackwardArguments<T>& args, cudaSt
 }
 
 size_t attention_backward_workspace(const AttentionSizes& sizes) {
-  const size_t rows = static_cast<size_t>(sizes.batch) * static_cast<size_t>(sizes.heads_q) *
-                      static_cast<size_t>(padded_time(sizes));
-  const size_t tiles = static_cast<size_t>(sizes.batch) * static_cast<size_t>(padded_time(sizes) / 16);
-  return 2 * sizeof(float) * rows + sizeof(LowerBounds) * tiles;
+  return static_cast<size_t>(BackwardWorkspace(sizes, nullptr).bytes(sizes));
 }
 
 template cudaError_t attention_backward(const AttentionBackwardArguments<float>&, cudaStream_t);

@@ -24,10 +24,10 @@ struct ForwardTiling {
   static constexpr int kWarps = 4, kThreads = kWarps * kWarpSize;
   static constexpr int kRowBlocks = kSingle ? 1 : 2;
   static constexpr int kQueries = 16 * kRowBlocks * kWarps;
-  static constexpr int kKeys = kSingle ? 32 : 64;
+  static constexpr int kKeys = kSingle ? 32 : kHeadDim < 96 ? 64 : 48;
   static constexpr int kScratch = kSingle ? fragment_scratch(kRowBlocks, kKeys / 8) : 0;  // floats a warp
-  static constexpr size_t kSharedBytes =
-      sizeof(T) * kHeadDim * (kQueries + 2 * kKeys) + sizeof(float) * kScratch * kWarps;
+  static constexpr size_t kSharedBytes = sizeof(T) * kHeadDim * (kQueries + 2 * kKeys) +
+                                         sizeof(int) * kQueries + sizeof(float) * kScratch * kWarps;
 };
 
 // What a lane keeps of its rows while it walks along the keys.
@@ -116,7 +116,8 @@ __global__ void __launch_bounds__(ForwardTiling<T, kHeadDim>::kThreads)
   const Tile q_tile{reinterpret_cast<T*>(shared)}, k_tile{q_tile.data + kQueries * kHeadDim},
       v_tile{k_tile.data + kKeys * kHeadDim};
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  float* scratch = reinterpret_cast<float*>(v_tile.data + kKeys * kHeadDim) + warp * Tiling::kScratch;
+  int* const lower = reinterpret_cast<int*>(v_tile.data + kKeys * kHeadDim);  // of the block's queries
+  float* const scratch = reinterpret_cast<float*>(lower + kQueries) + warp * Tiling::kScratch;
 
   const AttentionSizes& sizes = args.sizes;
   const int head = static_cast<int>(blockIdx.x) % sizes.heads_q,
@@ -130,21 +131,14 @@ __global__ void __launch_bounds__(ForwardTiling<T, kHeadDim>::kThreads)
 
   const T* q = args.q.data + (static_cast<int64_t>(batch) * sizes.query_time + first) * args.q.stride +
                head * kHeadDim;
-  const int64_t key_row = static_cast<int64_t>(batch) * sizes.key_time;
-  const T* k = args.k.data + key_row * args.k.stride + head_kv * kHeadDim;
-  const T* v = args.v.data + key_row * args.v.stride + head_kv * kHeadDim;
-  const auto start_keys = [&](Tile tile, const T* from, int64_t stride, int key) {
-    start_copy<kKeys, Tiling::kThreads>(tile, from + key * stride, stride, sizes.key_time - key);
-    cp_async_commit();
-  };
+  const int64_t key_row = static_cast<int64_t>(batch) * sizes.key_time + first_key;
+  using KeyCopy = RowCopy<T, kHeadDim, Tiling::kThreads>;
+  KeyCopy k(args.k.data + key_row * args.k.stride + head_kv * kHeadDim, args.k.stride);
+  KeyCopy v(args.v.data + key_row * args.v.stride + head_kv * kHeadDim, args.v.stride);
 
   const int warp_row = warp * 16 * kRowBlocks;
-  int lower[kRowBlocks][2];
-#pragma unroll
-  for (int m = 0; m < kRowBlocks; ++m)
-#pragma unroll
-    for (int i = 0; i < 2; ++i) lower[m][i] = mask.lower(first + warp_row + 16 * m + fragment_row(2 * i));
-
+  for (int i = static_cast<int>(threadIdx.x); i < kQueries; i += Tiling::kThreads)
+    lower[i] = mask.lower(first + i);
   ForwardState<kRowBlocks, kHeadDim / 8> state;
   clear(state.output);
 #pragma unroll
@@ -153,19 +147,23 @@ __global__ void __launch_bounds__(ForwardTiling<T, kHeadDim>::kThreads)
     for (int i = 0; i < 2; ++i) state.maximum[m][i] = -INFINITY, state.sum[m][i] = 0.0f;
 
   start_copy<kQueries, Tiling::kThreads>(q_tile, q, args.q.stride, sizes.query_time - first);
-  start_keys(k_tile, k, args.k.stride, first_key);
+  k.template start<kKeys>(k_tile, sizes.key_time - first_key);
+  cp_async_commit();
   for (int key = first_key; key < end_key; key += kKeys) {
     cp_async_wait<0>();
     __syncthreads();  // these keys are here, the values before them have been read
-    start_keys(v_tile, v, args.v.stride, key);
+    v.template start<kKeys>(v_tile, sizes.key_time - key);
+    cp_async_commit();
     float s[kRowBlocks][kKeys / 8][4];
     clear(s);
     multiply<kHeadDim, Stored::row_depth, Stored::row_depth>(s, q_tile, warp_row, k_tile, 0);
     cp_async_wait<0>();
     __syncthreads();  // these values are here, the keys have been read
-    if (key + kKeys < end_key) start_keys(k_tile, k, args.k.stride, key + kKeys);
+    if (key + kKeys < end_key) k.template start<kKeys>(k_tile, sizes.key_time - key - kKeys);
+    cp_async_commit();
     if (is_partial(mask.position(first), bounds, key, kKeys))
-      mask_by_query(s, mask, lower, first + warp_row, key);
+      mask_by_query(
+          s, [=](int i, int j) { return lower[warp_row + i + j]; }, mask.position(first) + warp_row, key);
     online_softmax(s, sizes.scale * kLog2E, state);
     multiply_fragment(state.output, s, v_tile, scratch);
   }

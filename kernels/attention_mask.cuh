@@ -55,22 +55,46 @@ __device__ __forceinline__ bool is_partial(int first_position, LowerBounds bound
   return key + keys - 1 > first_position || key < bounds.greatest;
 }
 
-// Hides scores of a fragment whose rows are queries from `query` on (with their lower(query) in `lower`) and
-// whose columns are keys from `key` on.
-template <int kRowBlocks, int kColumnBlocks>
-__device__ __forceinline__ void mask_by_query(float (&s)[kRowBlocks][kColumnBlocks][4],
-                                              const AttentionMask& mask, const int (&lower)[kRowBlocks][2],
-                                              int query, int key) {
+// Hides scores of a fragment whose rows are queries, the first at `position`, and whose columns are keys from
+// `key` on. lower(i, j) is lower(query) of query i + j among these, from shared memory: i is a constant
+// multiple of 8, j depends on the lane and stays in the group of 16 that i is in.
+template <int kRowBlocks, int kColumnBlocks, class Lower>
+__device__ __forceinline__ void mask_by_query(float (&s)[kRowBlocks][kColumnBlocks][4], const Lower& lower,
+                                              int position, int key) {
 #pragma unroll
   for (int m = 0; m < kRowBlocks; ++m)
 #pragma unroll
-    for (int n = 0; n < kColumnBlocks; ++n)
+    for (int i = 0; i < 2; ++i) {
+      const int row = 16 * m + fragment_row(2 * i);
+      const int least = lower(16 * m, fragment_row(2 * i)) - key, greatest = position + row - key;
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int column = key + 8 * n + fragment_column(e);
-        if (column > mask.position(query + 16 * m + fragment_row(e)) || column < lower[m][e / 2])
-          s[m][n][e] = -INFINITY;
-      }
+      for (int n = 0; n < kColumnBlocks; ++n)
+#pragma unroll
+        for (int e = 2 * i; e < 2 * i + 2; ++e) {
+          const int column = 8 * n + fragment_column(e);
+          if (column > greatest || column < least) s[m][n][e] = -INFINITY;
+        }
+    }
+}
+
+// The same where rows are keys and columns are queries.
+template <int kRowBlocks, int kColumnBlocks, class Lower>
+__device__ __forceinline__ void mask_by_key(float (&s)[kRowBlocks][kColumnBlocks][4], const Lower& lower,
+                                            int position, int key) {
+#pragma unroll
+  for (int n = 0; n < kColumnBlocks; ++n)
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int column = 8 * n + fragment_column(i);
+      const int least = lower(8 * n, fragment_column(i)) - key, greatest = position + column - key;
+#pragma unroll
+      for (int m = 0; m < kRowBlocks; ++m)
+#pragma unroll
+        for (int e = i; e < 4; e += 2) {
+          const int row = 16 * m + fragment_row(e);
+          if (row > greatest || row < least) s[m][n][e] = -INFINITY;
+        }
+    }
 }
 
 }  // namespace polar::kernels

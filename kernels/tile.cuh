@@ -43,9 +43,19 @@ struct SharedTile {
   static_assert(kWidth % kElements == 0 && kChunks % 4 == 0);
   T* data;
 
+  static constexpr int kTurns = kWholeLines ? 8 : 4;  // chunks that change places with each other
+
+  static __device__ __forceinline__ int turn(int row) { return kWholeLines ? row & 7 : (row >> 1) & 3; }
   __device__ __forceinline__ T* chunk(int row, int index) const {
-    const int turn = kWholeLines ? row & 7 : (row >> 1) & 3;
-    return data + row * kWidth + (index ^ turn) * kElements;
+    return data + row * kWidth + (index ^ turn(row)) * kElements;
+  }
+  // chunk(row + lane_row, 2 * pair + odd) for a row that is a multiple of 8. What depends on the lane is kept
+  // apart from what does not: a loop that is unrolled over pairs and rows needs kTurns / 2 addresses, to
+  // which constants are added.
+  __device__ __forceinline__ T* lane_chunk(int row, int lane_row, int pair, int odd) const {
+    const int within = 2 * pair % kTurns, group = 2 * pair - within;
+    const int lane_part = lane_row * kWidth + ((within + odd) ^ turn(lane_row)) * kElements;
+    return data + lane_part + (row * kWidth + group * kElements);
   }
   __device__ __forceinline__ T* at(int row, int column) const {
     return chunk(row, column / kElements) + column % kElements;
@@ -55,42 +65,68 @@ struct SharedTile {
 // How a tile stores an operand of a product whose inner dimension is `depth`.
 enum class Stored { row_depth, depth_row };
 
-// Starts to copy kRows rows of a matrix to the tile by cp.async, kThreads threads together; rows from `valid`
-// (> 0) on become zeros. Pointer and stride are good for 16-byte accesses.
+// A thread's part in copying rows of a matrix to tiles, kThreads threads together: it keeps its column and
+// goes down the rows in equal steps, so that one number is all it has to remember. Pointer and stride are
+// good for 16-byte accesses; the rows lie within 2^32 elements.
+template <class T, int kWidth, int kThreads>
+struct RowCopy {
+  using Tile = SharedTile<T, kWidth>;
+  static constexpr int rows_of_a_pass(int most) { return most < 2 ? 1 : 2 * rows_of_a_pass(most / 2); }
+  static constexpr int kStep = rows_of_a_pass(kThreads / Tile::kChunks);  // a power of 2; threads may be over
+  const T* rows;
+  uint32_t next, step;
+
+  __device__ __forceinline__ RowCopy(const T* rows_, int64_t stride)
+      : rows(rows_),
+        next(static_cast<uint32_t>(row()) * static_cast<uint32_t>(stride) +
+             static_cast<uint32_t>(chunk() * Tile::kElements)),
+        step(kStep * static_cast<uint32_t>(stride)) {}
+  static __device__ __forceinline__ int row() { return static_cast<int>(threadIdx.x) / Tile::kChunks; }
+  static __device__ __forceinline__ int chunk() { return static_cast<int>(threadIdx.x) % Tile::kChunks; }
+
+  // Starts to copy the next kRows rows by cp.async; rows from `valid` on become zeros.
+  template <int kRows>
+  __device__ __forceinline__ void start(Tile to, int valid) {
+    static_assert(kRows % kStep == 0);
+    if (kThreads != kStep * Tile::kChunks && row() >= kStep) return;
+#pragma unroll
+    for (int pass = 0; pass < kRows; pass += kStep) {
+      cp_async16(to.chunk(row() + pass, chunk()), rows + next, row() + pass < valid);
+      next += step;
+    }
+  }
+};
+
+// Starts to copy the first kRows rows of a matrix; rows from `valid` (> 0) on become zeros.
 template <int kRows, int kThreads, class T, int kWidth>
 __device__ __forceinline__ void start_copy(SharedTile<T, kWidth> to, const T* from, int64_t stride,
                                            int valid) {
-  using Tile = SharedTile<T, kWidth>;
-#pragma unroll
-  for (int begin = 0; begin < kRows * Tile::kChunks; begin += kThreads) {
-    const int i = begin + static_cast<int>(threadIdx.x);
-    if (kRows * Tile::kChunks % kThreads != 0 && i >= kRows * Tile::kChunks) break;
-    const int row = i / Tile::kChunks, chunk = i % Tile::kChunks;
-    cp_async16(to.chunk(row, chunk), from + (row < valid ? row * stride : 0) + chunk * Tile::kElements,
-               row < valid);
-  }
+  RowCopy<T, kWidth, kThreads>(from, stride).template start<kRows>(to, valid);
 }
 
 // --- products, bf16 ---
 
-// Operand a (16 rows from `row`, 16 of the depth from 16 step) for mma.
+// Operand a (16 rows from row + 16 block, 16 of the depth from 16 step) for mma. Stored depth_row, `row` is a
+// multiple of 64: whole groups of chunks.
 template <Stored kStored, int kWidth>
-__device__ __forceinline__ void load_a(uint32_t (&a)[4], SharedTile<bf16, kWidth> tile, int row, int step) {
-  const int lane = lane_index();
-  if constexpr (kStored == Stored::row_depth)
-    ldmatrix_x4(a, tile.chunk(row + lane % 16, 2 * step + lane / 16));
-  else
-    ldmatrix_x4_trans(a, tile.chunk(16 * step + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2));
-}
-// Operand b for two column blocks (16 columns from `column`): b[0], b[1] and b[2], b[3].
-template <Stored kStored, int kWidth>
-__device__ __forceinline__ void load_b(uint32_t (&b)[4], SharedTile<bf16, kWidth> tile, int column,
+__device__ __forceinline__ void load_a(uint32_t (&a)[4], SharedTile<bf16, kWidth> tile, int row, int block,
                                        int step) {
   const int lane = lane_index();
   if constexpr (kStored == Stored::row_depth)
-    ldmatrix_x4(b, tile.chunk(column + lane / 16 * 8 + lane % 8, 2 * step + lane / 8 % 2));
+    ldmatrix_x4(a, tile.lane_chunk(row + 16 * block, lane % 16, step, lane / 16));
   else
-    ldmatrix_x4_trans(b, tile.chunk(16 * step + lane / 8 % 2 * 8 + lane % 8, column / 8 + lane / 16));
+    ldmatrix_x4_trans(a, tile.lane_chunk(16 * step, lane / 16 * 8 + lane % 8, block, lane / 8 % 2) + row);
+}
+// Operand b for two blocks (16 columns from column + 16 pair): b[0], b[1] and b[2], b[3]. Stored depth_row,
+// `column` is a multiple of 64.
+template <Stored kStored, int kWidth>
+__device__ __forceinline__ void load_b(uint32_t (&b)[4], SharedTile<bf16, kWidth> tile, int column, int pair,
+                                       int step) {
+  const int lane = lane_index();
+  if constexpr (kStored == Stored::row_depth)
+    ldmatrix_x4(b, tile.lane_chunk(column + 16 * pair, lane / 16 * 8 + lane % 8, step, lane / 8 % 2));
+  else
+    ldmatrix_x4_trans(b, tile.lane_chunk(16 * step, lane % 16, pair, lane / 16) + column);
 }
 
 // c += a b, a 16 rows a block from a_row, b 8 columns a block from b_column, over the whole kDepth of the
@@ -101,15 +137,15 @@ __device__ __forceinline__ void multiply(float (&c)[kRowBlocks][kColumnBlocks][4
                                          SharedTile<bf16, kWidthA> a, int a_row, SharedTile<bf16, kWidthB> b,
                                          int b_column) {
   static_assert(kDepth % 16 == 0 && kColumnBlocks % 2 == 0);
-#pragma unroll
+#pragma unroll 4  // as many as need addresses of their own
   for (int step = 0; step < kDepth / 16; ++step) {
     uint32_t left[kRowBlocks][4];
 #pragma unroll
-    for (int m = 0; m < kRowBlocks; ++m) load_a<kStoredA>(left[m], a, a_row + 16 * m, step);
+    for (int m = 0; m < kRowBlocks; ++m) load_a<kStoredA>(left[m], a, a_row, m, step);
 #pragma unroll
     for (int n = 0; n < kColumnBlocks; n += 2) {
       uint32_t right[4];
-      load_b<kStoredB>(right, b, b_column + 8 * n, step);
+      load_b<kStoredB>(right, b, b_column, n / 2, step);
       const uint32_t first[2] = {right[0], right[1]}, second[2] = {right[2], right[3]};
 #pragma unroll
       for (int m = 0; m < kRowBlocks; ++m) {
@@ -139,7 +175,7 @@ __device__ __forceinline__ void multiply_fragment(float (&c)[kRowBlocks][kColumn
 #pragma unroll
     for (int n = 0; n < kColumnBlocks; n += 2) {
       uint32_t right[4];
-      load_b<Stored::depth_row>(right, b, 8 * n, step);
+      load_b<Stored::depth_row>(right, b, 0, n / 2, step);
       const uint32_t first[2] = {right[0], right[1]}, second[2] = {right[2], right[3]};
 #pragma unroll
       for (int m = 0; m < kRowBlocks; ++m) {

@@ -7,7 +7,7 @@
 #include "backend/cpu/cpu_ops.h"
 #include "backend/cuda/cuda_ops.h"
 #include "base/error.h"
-#include "kernels/emulator/options.h"
+#include "cuda/orders.h"
 #include "ops/device.h"
 
 namespace polar {
@@ -262,16 +262,10 @@ TEST(CudaAttention, DecodingGivesTheLastRowsOfTheWholeSequence) {
 }
 
 TEST(CudaAttention, BitsDoNotDependOnTheOrderOfThreads) {
-  emulator::Options& options = emulator::options();
-  const emulator::Options before = options;
   for (const DType dtype : {DType::f32, DType::bf16})
     for (const Case& c : {Case{2, 130, 3, 1, 32, 0, true}, Case{1, 140, 2, 2, 64, 30, false}}) {
       const Inputs inputs(c, dtype);
-      Values first;
-      for (const emulator::Order order :
-           {emulator::Order::forward, emulator::Order::reverse, emulator::Order::random}) {
-        options.order = order;
-        options.seed = 3;
+      cuda::test::expect_same_bits_in_every_order(c.text(), [&] {
         Device device = cuda_device();
         Attention a(device, inputs, dtype, DType::f32);
         a.forward();
@@ -281,11 +275,9 @@ TEST(CudaAttention, BitsDoNotDependOnTheOrderOfThreads) {
           const Values more = device.read(x);
           all.insert(all.end(), more.begin(), more.end());
         }
-        if (order == emulator::Order::forward) first = all;
-        EXPECT_EQ(all, first) << c.text();
-      }
+        return all;
+      });
     }
-  options = before;
 }
 
 // Scores of thousands: the softmax is a choice of one key, nothing overflows.

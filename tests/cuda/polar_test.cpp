@@ -1,6 +1,6 @@
 // The polar family on the CUDA backend against the CPU backend.
 #include "base/error.h"
-#include "both.h"
+#include "cuda/both.h"
 #include "kernels/emulator/options.h"
 
 namespace polar::cuda::test {

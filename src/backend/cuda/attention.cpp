@@ -1,6 +1,8 @@
 // Attention: contracts, then the launchers of kernels/attention.h.
 #include "kernels/attention.h"
 
+#include <limits>
+
 #include "backend/cuda/contract.h"
 #include "backend/cuda/cuda_ops.h"
 
@@ -14,6 +16,7 @@ void check_matrix(const MatrixView& x, DType dtype, int64_t rows, int64_t cols, 
   const auto bytes = static_cast<size_t>(x.stride) * size_of(dtype);
   require(reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && bytes % 16 == 0,
           "attention: rows begin at multiples of 16 bytes");
+  require(x.rows * x.stride <= std::numeric_limits<uint32_t>::max(), "attention: up to 2^32 elements");
 }
 
 void check_inputs(const AttentionShape& s, const MatrixView& q, const MatrixView& k, const MatrixView& v,
