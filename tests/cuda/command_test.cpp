@@ -1,0 +1,59 @@
+// The command on the emulated device: a run in bf16 from text to checkpoint, continued, evaluated,
+// generating.
+#include <nlohmann/json.hpp>
+
+#include "process.h"
+#include "train/fixture.h"
+
+namespace polar::test {
+namespace {
+
+class EmulatedCommand : public TinyRun {
+ protected:
+  Finished command(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), POLAR_EMULATED_BINARY);
+    return run_process(arguments);
+  }
+  Finished train_run(const std::string& run) {
+    return command({"train", path("config.yaml").string(), "run.dir=" + path(run).string(), "run.device=cuda",
+                    "precision.compute=bf16", "model.num_attention_heads=2", "model.num_key_value_heads=1",
+                    "model.head_dim=32", "batch.global_tokens=128", "batch.micro_sequences=2",
+                    "train.max_steps=4", "evaluation.every_steps=2", "evaluation.sequences=2",
+                    "checkpoint.every_steps=2", "guard.enabled=false"});
+  }
+  nlohmann::json evaluate(const std::string& device) {
+    const Finished done = command({"eval", path("whole").string(), "--device", device, "--json"});
+    EXPECT_EQ(done.code, 0) << done.output;
+    return nlohmann::json::parse(done.output.substr(done.output.find('{')));
+  }
+};
+
+TEST_F(EmulatedCommand, TrainsInBf16ContinuesExactlyEvaluatesAndGenerates) {
+  const Finished whole = train_run("whole");
+  ASSERT_EQ(whole.code, 0) << whole.output;
+  EXPECT_NE(whole.output.find("emulated"), std::string::npos) << whole.output;
+
+  // As if it had been cut off between the two checkpoints.
+  std::filesystem::copy(path("whole"), path("cut"), std::filesystem::copy_options::recursive);
+  std::filesystem::remove_all(checkpoint_dir(path("cut"), 4));
+  const Finished resumed = train_run("cut");
+  ASSERT_EQ(resumed.code, 0) << resumed.output;
+  EXPECT_NE(resumed.output.find("continuing from"), std::string::npos) << resumed.output;
+  EXPECT_EQ(state_of("cut", 4), state_of("whole", 4));
+
+  const double on_cpu = evaluate("cpu").at("loss"), on_cuda = evaluate("cuda").at("loss");
+  EXPECT_NEAR(on_cuda / on_cpu, 1.0, 1e-4);
+  const Finished text =
+      command({"generate", path("whole").string(), "--device", "cuda", "--prompt", "It is", "--tokens", "4"});
+  EXPECT_EQ(text.code, 0) << text.output;
+  EXPECT_NE(text.output.find("It is"), std::string::npos) << text.output;
+}
+
+TEST_F(EmulatedCommand, TheVersionNamesTheDevice) {
+  const Finished version = command({"--version"});
+  EXPECT_EQ(version.code, 0);
+  EXPECT_NE(version.output.find("emulated"), std::string::npos) << version.output;
+}
+
+}  // namespace
+}  // namespace polar::test
