@@ -14,12 +14,14 @@ __global__ void __launch_bounds__(kBiasThreads)
   const int64_t col = (static_cast<int64_t>(blockIdx.y) * kBiasThreads + threadIdx.x) * kPiece<T>;
   if (col >= cols) return;
   T* to = y + blockIdx.x * stride + col;
-  float value[kPiece<T>], add[kPiece<T>];
-  load_piece(static_cast<const T*>(to), cols - col, aligned, value);
-  load_piece(bias + col, cols - col, aligned, add);
+  for_piece(aligned && cols - col >= kPiece<T>, [&](auto whole) {
+    float value[kPiece<T>], add[kPiece<T>];
+    load_piece<whole.value>(static_cast<const T*>(to), cols - col, value);
+    load_piece<whole.value>(bias + col, cols - col, add);
 #pragma unroll
-  for (int i = 0; i < kPiece<T>; ++i) value[i] += add[i];
-  store_piece(to, cols - col, aligned, value);
+    for (int i = 0; i < kPiece<T>; ++i) value[i] += add[i];
+    store_piece<whole.value>(to, cols - col, value);
+  });
 }
 
 template <class T>

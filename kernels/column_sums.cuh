@@ -8,7 +8,7 @@
 namespace polar::kernels {
 
 // How many blocks the rows are cut into: the number of rows alone decides.
-constexpr int64_t kRowsOfSmallestBlock = 16, kMaximumRowBlocks = 512;
+constexpr int64_t kRowsOfSmallestBlock = 16, kMaximumRowBlocks = 384;
 constexpr int64_t row_blocks(int64_t rows) {
   const int64_t blocks = divide_up(rows, kRowsOfSmallestBlock);
   return blocks < kMaximumRowBlocks ? blocks : kMaximumRowBlocks;

@@ -20,15 +20,15 @@ __global__ void __launch_bounds__(kEmbeddingThreads)
                              int64_t vocabulary, bool aligned) {
   const int64_t col = (static_cast<int64_t>(blockIdx.y) * kEmbeddingThreads + threadIdx.x) * kPiece<T>;
   if (col >= cols) return;
-  const int64_t row = blockIdx.x, id = ids[row];
-  float value[kPiece<T>];
-  if (id >= 0 && id < vocabulary) {
-    load_piece(table + id * cols + col, cols - col, aligned, value);
-  } else {
+  const int64_t row = blockIdx.x, id = ids[row], valid = cols - col;
+  const bool known = id >= 0 && id < vocabulary;
+  for_piece(aligned && valid >= kPiece<T>, [&](auto whole) {
+    float value[kPiece<T>];
+    load_piece<whole.value>(table + (known ? id : 0) * cols + col, valid, value);
 #pragma unroll
-    for (float& v : value) v = __uint_as_float(0x7fc00000u);  // NaN
-  }
-  store_piece(out + row * out_stride + col, cols - col, aligned, value);
+    for (float& v : value) v = known ? v : __uint_as_float(0x7fc00000u);  // NaN
+    store_piece<whole.value>(out + row * out_stride + col, valid, value);
+  });
 }
 
 template <class T>
@@ -107,38 +107,51 @@ __device__ __forceinline__ int64_t position_of_key(uint64_t key) {
   return static_cast<int64_t>(key & 0xffffffffu);
 }
 
-// Block (i, y) does the run of equal ids that starts at sorted[i], if one does: a thread a piece of columns.
+// The run of equal ids that starts at sorted[first]: adds to[...] and its rows in turn.
+template <bool whole, class T>
+__device__ __forceinline__ void embedding_add_run(const uint64_t* sorted, int64_t first, int64_t rows,
+                                                  const T* dout, int64_t dout_stride, float* to,
+                                                  int64_t valid) {
+  constexpr int ahead = 4;  // rows whose loads are under way together
+  const int64_t id = id_of_key(sorted[first]);
+  float sum[kPiece<T>];
+  load_piece<whole>(static_cast<const float*>(to), valid, sum);
+  bool more = true;
+  for (int64_t i = first; more; i += ahead) {
+    Piece<whole, T> piece[ahead];
+    bool here[ahead];
+#pragma unroll
+    for (int k = 0; k < ahead; ++k) {
+      const uint64_t key = i + k < rows ? sorted[i + k] : ~uint64_t{0};
+      here[k] = i + k < rows && id_of_key(key) == id;
+      if (here[k]) piece[k].load(dout + position_of_key(key) * dout_stride, valid);
+    }
+#pragma unroll
+    for (int k = 0; k < ahead; ++k) {
+      if (!here[k]) continue;
+      float value[kPiece<T>];
+      piece[k].get(value);
+#pragma unroll
+      for (int j = 0; j < kPiece<T>; ++j) sum[j] += value[j];
+    }
+    more = here[ahead - 1];
+  }
+  store_piece<whole>(to, valid, sum);
+}
+
+// Block (i, y) does the run that starts at sorted[i], if one does: a thread a piece of columns.
 template <class T>
 __global__ void __launch_bounds__(kEmbeddingThreads)
     embedding_add_kernel(const uint64_t* sorted, const T* dout, int64_t dout_stride, float* dtable,
                          int64_t rows, int64_t cols, int64_t vocabulary, bool aligned) {
-  constexpr int ahead = 4;  // rows whose loads are under way together
   const int64_t first = blockIdx.x, id = id_of_key(sorted[first]);
   const int64_t col = (static_cast<int64_t>(blockIdx.y) * kEmbeddingThreads + threadIdx.x) * kPiece<T>;
   if (first > 0 && id_of_key(sorted[first - 1]) == id) return;
   if (col >= cols || id < 0 || id >= vocabulary) return;
-  float* to = dtable + id * cols + col;
-  float sum[kPiece<T>];
-  load_piece(static_cast<const float*>(to), cols - col, aligned, sum);
-  for (int64_t i = first; i < rows;) {
-    int count = 0;  // of this round
-    float value[ahead][kPiece<T>];
-#pragma unroll
-    for (int k = 0; k < ahead; ++k) {
-      if (count < k || i + k >= rows || id_of_key(sorted[i + k]) != id) continue;
-      load_piece(dout + position_of_key(sorted[i + k]) * dout_stride + col, cols - col, aligned, value[k]);
-      count = k + 1;
-    }
-#pragma unroll
-    for (int k = 0; k < ahead; ++k) {
-      if (k >= count) continue;
-#pragma unroll
-      for (int j = 0; j < kPiece<T>; ++j) sum[j] += value[k][j];
-    }
-    if (count < ahead) break;
-    i += ahead;
-  }
-  store_piece(to, cols - col, aligned, sum);
+  for_piece(aligned && cols - col >= kPiece<T>, [&](auto whole) {
+    embedding_add_run<whole.value>(sorted, first, rows, dout + col, dout_stride, dtable + id * cols + col,
+                                   cols - col);
+  });
 }
 
 template <class T>

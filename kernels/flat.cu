@@ -33,11 +33,15 @@ __device__ __forceinline__ To round_once(double x) {
 
 // --- element-wise ---
 
-// Each thread one piece of Body::kWidth elements; body.apply(first, valid).
+// Each thread one piece of Body::kWidth elements: body.template apply<whole>(first, valid).
 template <class Body>
 __global__ void __launch_bounds__(kFlatThreads) elementwise_kernel(Body body, int64_t count) {
   const int64_t first = (static_cast<int64_t>(blockIdx.x) * kFlatThreads + threadIdx.x) * Body::kWidth;
-  if (first < count) body.apply(first, count - first);
+  if (first >= count) return;
+  if (body.aligned && count - first >= Body::kWidth)
+    body.template apply<true>(first, Body::kWidth);
+  else
+    body.template apply<false>(first, count - first);
 }
 template <class Body>
 cudaError_t launch_elementwise(const Body& body, int64_t count, cudaStream_t stream) {
@@ -53,13 +57,14 @@ struct FlatFill {
   Word* x;
   Word value;
   bool aligned;
+  template <bool whole>
   __device__ void apply(int64_t first, int64_t valid) const {
-    if (aligned && valid >= kWidth) {
+    if constexpr (whole) {
       uint64_t both = value;  // the word repeated through 8 bytes
 #pragma unroll
       for (int bits = 8 * static_cast<int>(sizeof(Word)); bits < 64; bits *= 2) both |= both << bits;
       const auto low = static_cast<uint32_t>(both), high = static_cast<uint32_t>(both >> 32);
-      *reinterpret_cast<uint4*>(x + first) = make_uint4(low, high, low, high);
+      store_global16(x + first, make_uint4(low, high, low, high));
     } else {
       for (int i = 0; i < kWidth && i < valid; ++i) x[first + i] = value;
     }
@@ -86,11 +91,12 @@ struct FlatCast {
   const From* from;
   To* to;
   bool aligned;
+  template <bool whole>
   __device__ void apply(int64_t first, int64_t valid) const {
     if constexpr (sizeof(From) < sizeof(double) && sizeof(To) < sizeof(double)) {
       float value[kWidth];
-      load_piece(from + first, valid, aligned, value);
-      store_piece(to + first, valid, aligned, value);
+      load_piece<whole>(from + first, valid, value);
+      store_piece<whole>(to + first, valid, value);
     } else {
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
@@ -115,12 +121,13 @@ struct FlatScale {
   T* x;
   Arithmetic<T> factor;
   bool aligned;
+  template <bool whole>
   __device__ void apply(int64_t first, int64_t valid) const {
     Arithmetic<T> value[kWidth];
-    load_piece(x + first, valid, aligned, value);
+    load_piece<whole>(static_cast<const T*>(x) + first, valid, value);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) value[i] *= factor;
-    store_piece(x + first, valid, aligned, value);
+    store_piece<whole>(x + first, valid, value);
   }
 };
 template <class T>
@@ -136,13 +143,14 @@ struct FlatAxpby {
   T* y;
   Arithmetic<T> a, b;
   bool aligned;
+  template <bool whole>
   __device__ void apply(int64_t first, int64_t valid) const {
     Arithmetic<T> in[kWidth], out[kWidth];
-    load_piece(x + first, valid, aligned, in);
-    load_piece(static_cast<const T*>(y) + first, valid, aligned, out);
+    load_piece<whole>(x + first, valid, in);
+    load_piece<whole>(static_cast<const T*>(y) + first, valid, out);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) out[i] = a * in[i] + b * out[i];
-    store_piece(y + first, valid, aligned, out);
+    store_piece<whole>(y + first, valid, out);
   }
 };
 template <class T>
@@ -197,18 +205,20 @@ __global__ void __launch_bounds__(kFlatThreads)
   constexpr int width = 8;
   const int64_t begin = blockIdx.x * chunk, end = begin + chunk < count ? begin + chunk : count;
   double total = 0.0;
-  for (int64_t i = begin + threadIdx.x * width; i < end; i += kFlatThreads * width) {
-    Arithmetic<T> a[width], b[width];
-    load_piece(x + i, end - i, aligned, a);
-    if constexpr (product) load_piece(y + i, end - i, aligned, b);
+  for (int64_t i = begin + threadIdx.x * width; i < end; i += kFlatThreads * width)
+    for_piece(aligned && end - i >= width, [&](auto whole) {
+      Arithmetic<T> a[width];
+      load_piece<whole.value>(x + i, end - i, a);
+      if constexpr (product) {
+        Arithmetic<T> b[width];
+        load_piece<whole.value>(y + i, end - i, b);
 #pragma unroll
-    for (int k = 0; k < width; ++k) {
-      if constexpr (product)
-        total += static_cast<double>(a[k]) * static_cast<double>(b[k]);
-      else
-        total += static_cast<double>(a[k]);
-    }
-  }
+        for (int k = 0; k < width; ++k) total += static_cast<double>(a[k]) * static_cast<double>(b[k]);
+      } else {
+#pragma unroll
+        for (int k = 0; k < width; ++k) total += static_cast<double>(a[k]);
+      }
+    });
   total = block_sum<kFlatThreads>(total, scratch);
   if (threadIdx.x == 0) partials[blockIdx.x] = total;
 }

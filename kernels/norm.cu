@@ -2,7 +2,9 @@
 // Floor in bytes an element of size s: forward 2 s (input read, output written; =), with a residual 4 s
 // (input and residual read, sum and output written); backward 4 s (doutput and input read, dinput read and
 // written; +=). A row of up to kCached * 32 pieces (2048 bf16, 1024 f32) is read from memory once; the rest
-// of a longer one is read twice forward, and once more backward for its part of dweight.
+// of a longer one is read twice forward, and once more backward for its part of dweight. Rows that are not
+// whole pieces of 16 bytes
+// (`whole` false) are read element by element, in the same order of sums.
 #include "norm.h"
 
 #include "column_sums.cuh"
@@ -21,80 +23,97 @@ __device__ __forceinline__ int64_t norm_warp() {
   return static_cast<int64_t>(blockIdx.x) * kNormWarps + threadIdx.x / kWarpSize;
 }
 
-// x of the norm, rounded where it is a sum.
-template <class T>
-__device__ __forceinline__ void load_norm_sum(const RmsNormForwardArguments<T>& args, int64_t row,
-                                              int64_t col, bool aligned, float (&x)[kPiece<T>]) {
-  load_piece(args.input + row * args.input_stride + col, args.cols - col, aligned, x);
-  if (args.residual == nullptr) return;
-  float residual[kPiece<T>];
-  load_piece(args.residual + row * args.residual_stride + col, args.cols - col, aligned, residual);
+// The operands of one piece of a row, and x of the norm, which is rounded where it is a sum.
+template <class T, bool whole>
+struct NormForwardPiece {
+  Piece<whole, T> input, residual;
+  __device__ __forceinline__ void load(const RmsNormForwardArguments<T>& args, int64_t row, int64_t col) {
+    input.load(args.input + row * args.input_stride + col, args.cols - col);
+    if (args.residual != nullptr)
+      residual.load(args.residual + row * args.residual_stride + col, args.cols - col);
+  }
+  __device__ __forceinline__ void get(const RmsNormForwardArguments<T>& args, float (&x)[kPiece<T>]) const {
+    input.get(x);
+    if (args.residual == nullptr) return;
+    float r[kPiece<T>];
+    residual.get(r);
 #pragma unroll
-  for (int i = 0; i < kPiece<T>; ++i) x[i] = to_float(from_float<T>(x[i] + residual[i]));
-}
-template <class T>
-__device__ __forceinline__ void store_norm_sum(const RmsNormForwardArguments<T>& args, int64_t row,
-                                               int64_t col, bool aligned, const float (&x)[kPiece<T>]) {
+    for (int i = 0; i < kPiece<T>; ++i) x[i] = to_float(from_float<T>(x[i] + r[i]));
+  }
+};
+
+// Writes the sum, if it is one; adds its squares in turn.
+template <bool whole, class T>
+__device__ __forceinline__ void finish_norm_sum(const RmsNormForwardArguments<T>& args, int64_t row,
+                                                int64_t col, const float (&x)[kPiece<T>], float& squares) {
   if (args.residual != nullptr)
-    store_piece(args.sum + row * args.sum_stride + col, args.cols - col, aligned, x);
-}
-
-template <class T>
-__device__ __forceinline__ float sum_of_squares(const float (&x)[kPiece<T>]) {
-  float sum = 0.0f;
+    store_piece<whole>(args.sum + row * args.sum_stride + col, args.cols - col, x);
 #pragma unroll
-  for (int i = 0; i < kPiece<T>; ++i) sum += x[i] * x[i];
-  return sum;
+  for (int i = 0; i < kPiece<T>; ++i) squares += x[i] * x[i];
 }
 
-template <class T>
+template <bool whole, class T>
 __device__ __forceinline__ void write_normalized(const RmsNormForwardArguments<T>& args, int64_t row,
-                                                 int64_t col, bool aligned, float rstd,
-                                                 const float (&x)[kPiece<T>]) {
+                                                 int64_t col, float rstd, const float (&x)[kPiece<T>],
+                                                 const Piece<whole, T>& weight) {
   float y[kPiece<T>];
-  load_piece(args.weight + col, args.cols - col, aligned, y);
+  weight.get(y);
 #pragma unroll
   for (int i = 0; i < kPiece<T>; ++i) y[i] *= x[i] * rstd;
-  store_piece(args.output + row * args.output_stride + col, args.cols - col, aligned, y);
+  store_piece<whole>(args.output + row * args.output_stride + col, args.cols - col, y);
 }
 
-template <class T>
+template <class T, bool whole>
 __global__ void __launch_bounds__(kNormWarps* kWarpSize)
-    rms_norm_forward_kernel(RmsNormForwardArguments<T> args, bool aligned) {
+    rms_norm_forward_kernel(RmsNormForwardArguments<T> args) {
   constexpr int64_t step = kWarpSize * kPiece<T>;
   const int64_t row = norm_warp(), first = threadIdx.x % kWarpSize * kPiece<T>;
   if (row >= args.rows) return;  // a whole warp
-  float cache[kCached][kPiece<T>];
+  float x[kCached][kPiece<T>];
   float squares = 0.0f;
-  // All loads before the first store, which might be to the same memory: so they are under way together.
+  {
+    NormForwardPiece<T, whole> pieces[kCached];
 #pragma unroll
-  for (int k = 0; k < kCached; ++k)
-    if (first + k * step < args.cols) load_norm_sum(args, row, first + k * step, aligned, cache[k]);
+    for (int k = 0; k < kCached; ++k)
+      if (first + k * step < args.cols) pieces[k].load(args, row, first + k * step);
 #pragma unroll
-  for (int k = 0; k < kCached; ++k) {
-    if (first + k * step >= args.cols) continue;
-    squares += sum_of_squares<T>(cache[k]);
-    store_norm_sum(args, row, first + k * step, aligned, cache[k]);
+    for (int k = 0; k < kCached; ++k)
+      if (first + k * step < args.cols) {
+        pieces[k].get(args, x[k]);
+        finish_norm_sum<whole>(args, row, first + k * step, x[k], squares);
+      }
   }
   for (int64_t col = first + kCached * step; col < args.cols; col += step) {
-    float x[kPiece<T>];
-    load_norm_sum(args, row, col, aligned, x);
-    squares += sum_of_squares<T>(x);
-    store_norm_sum(args, row, col, aligned, x);
+    NormForwardPiece<T, whole> piece;
+    float rest[kPiece<T>];
+    piece.load(args, row, col);
+    piece.get(args, rest);
+    finish_norm_sum<whole>(args, row, col, rest, squares);
   }
   const float rstd = rsqrtf(warp_sum(squares) / static_cast<float>(args.cols) + args.eps);
   if (threadIdx.x % kWarpSize == 0) args.rstd[row] = rstd;
 #pragma unroll
   for (int k = 0; k < kCached; ++k)
-    if (first + k * step < args.cols) write_normalized(args, row, first + k * step, aligned, rstd, cache[k]);
+    if (first + k * step < args.cols) {
+      Piece<whole, T> weight;
+      weight.load(args.weight + first + k * step, args.cols - first - k * step);
+      write_normalized(args, row, first + k * step, rstd, x[k], weight);
+    }
   // Each lane reads back what it has written itself.
   const T* again = args.residual == nullptr ? args.input + row * args.input_stride
                                             : static_cast<const T*>(args.sum) + row * args.sum_stride;
   for (int64_t col = first + kCached * step; col < args.cols; col += step) {
-    float x[kPiece<T>];
-    load_piece(again + col, args.cols - col, aligned, x);
-    write_normalized(args, row, col, aligned, rstd, x);
+    Piece<whole, T> weight;
+    float rest[kPiece<T>];
+    weight.load(args.weight + col, args.cols - col);
+    load_piece<whole>(again + col, args.cols - col, rest);
+    write_normalized(args, row, col, rstd, rest, weight);
   }
+}
+
+// Are rows whole pieces?
+inline bool norm_rows_whole(int64_t cols, int64_t piece, bool aligned) {
+  return aligned && cols % piece == 0;
 }
 
 template <class T>
@@ -103,42 +122,54 @@ cudaError_t rms_norm_forward(const RmsNormForwardArguments<T>& args, cudaStream_
                        pieces_aligned(args.residual, args.residual_stride) &&
                        pieces_aligned(args.sum, args.sum_stride) &&
                        pieces_aligned(args.output, args.output_stride) && pieces_aligned(args.weight);
-  return device_launch(LaunchConfig(static_cast<unsigned>(divide_up(args.rows, kNormWarps)),
-                                    kNormWarps * kWarpSize, 0, stream),
-                       &rms_norm_forward_kernel<T>, args, aligned);
+  const LaunchConfig launch(static_cast<unsigned>(divide_up(args.rows, kNormWarps)), kNormWarps * kWarpSize,
+                            0, stream);
+  return norm_rows_whole(args.cols, kPiece<T>, aligned)
+             ? device_launch(launch, &rms_norm_forward_kernel<T, true>, args)
+             : device_launch(launch, &rms_norm_forward_kernel<T, false>, args);
 }
 
 // --- backward ---
 
 // The operands of one piece, and the sum of g n over it but for rstd.
-template <class T>
+template <class T, bool whole>
 struct NormBackwardPiece {
-  float x[kPiece<T>], dy[kPiece<T>], weight[kPiece<T>];
-  __device__ __forceinline__ NormBackwardPiece(const RmsNormBackwardArguments<T>& args, int64_t row,
-                                               int64_t col, bool aligned) {
-    load_piece(args.input + row * args.input_stride + col, args.cols - col, aligned, x);
-    load_piece(args.doutput + row * args.doutput_stride + col, args.cols - col, aligned, dy);
-    load_piece(args.weight + col, args.cols - col, aligned, weight);
+  Piece<whole, T> x, dy, weight;
+  __device__ __forceinline__ void load(const RmsNormBackwardArguments<T>& args, int64_t row, int64_t col) {
+    x.load(args.input + row * args.input_stride + col, args.cols - col);
+    dy.load(args.doutput + row * args.doutput_stride + col, args.cols - col);
+    weight.load(args.weight + col, args.cols - col);
   }
-  __device__ __forceinline__ float inner() const {
-    float sum = 0.0f;
+  __device__ __forceinline__ void add_inner(float& sum) const {
+    float a[kPiece<T>], b[kPiece<T>], c[kPiece<T>];
+    x.get(a);
+    dy.get(b);
+    weight.get(c);
 #pragma unroll
-    for (int i = 0; i < kPiece<T>; ++i) sum += weight[i] * dy[i] * x[i];
-    return sum;
+    for (int i = 0; i < kPiece<T>; ++i) sum += c[i] * b[i] * a[i];
   }
 };
 
-template <class T>
-__device__ __forceinline__ void add_norm_dinput(const RmsNormBackwardArguments<T>& args, int64_t row,
-                                                int64_t col, bool aligned, float rstd, float mean,
-                                                const NormBackwardPiece<T>& piece) {
-  T* to = args.dinput + row * args.dinput_stride + col;
-  float dx[kPiece<T>];
-  load_piece(static_cast<const T*>(to), args.cols - col, aligned, dx);
+// dinput = `before` + the gradient, one piece; the terms of dweight are added to dweight.
+template <class T, bool whole>
+__device__ __forceinline__ void norm_backward_piece(const RmsNormBackwardArguments<T>& args, int64_t row,
+                                                    int64_t col, float rstd, float mean,
+                                                    const Piece<whole, T>& before,
+                                                    float (&dweight)[kPiece<T>]) {
+  NormBackwardPiece<T, whole> piece;
+  piece.load(args, row, col);
+  float x[kPiece<T>], dy[kPiece<T>], weight[kPiece<T>], dx[kPiece<T>];
+  piece.x.get(x);
+  piece.dy.get(dy);
+  piece.weight.get(weight);
+  before.get(dx);
 #pragma unroll
-  for (int i = 0; i < kPiece<T>; ++i)
-    dx[i] += rstd * (piece.weight[i] * piece.dy[i] - piece.x[i] * rstd * mean);
-  store_piece(to, args.cols - col, aligned, dx);
+  for (int i = 0; i < kPiece<T>; ++i) {
+    const float normalized = x[i] * rstd;
+    dx[i] += rstd * (weight[i] * dy[i] - normalized * mean);
+    dweight[i] += dy[i] * normalized;
+  }
+  store_piece<whole>(args.dinput + row * args.dinput_stride + col, args.cols - col, dx);
 }
 
 // Writes dweight of the block's rows, the first kCachedColumns of it: the warps' sums in turn.
@@ -165,29 +196,39 @@ __device__ __forceinline__ void write_norm_partials(const RmsNormBackwardArgumen
     to[col] = sums[col];
 }
 
-template <class T>
-__global__ void __launch_bounds__(kNormWarps* kWarpSize)
-    rms_norm_backward_kernel(RmsNormBackwardArguments<T> args, bool aligned) {
+template <class T, bool whole>
+__global__ void __launch_bounds__(kNormWarps* kWarpSize, whole ? 3 : 1)
+    rms_norm_backward_kernel(RmsNormBackwardArguments<T> args) {
   constexpr int64_t step = kWarpSize * kPiece<T>;
   const int64_t first = threadIdx.x % kWarpSize * kPiece<T>;
   float dweight[kCached][kPiece<T>] = {};
   for (int64_t row = norm_warp(); row < args.rows; row += static_cast<int64_t>(gridDim.x) * kNormWarps) {
     const float rstd = args.rstd[row];
+    const T* dinput = args.dinput + row * args.dinput_stride;
+    Piece<whole, T> before[kCached];  // on its way while the row is read for the first time
+#pragma unroll
+    for (int k = 0; k < kCached; ++k)
+      if (first + k * step < args.cols)
+        before[k].load(dinput + first + k * step, args.cols - first - k * step);
     float inner = 0.0f;
-    for (int64_t col = first; col < args.cols; col += step)
-      inner += NormBackwardPiece<T>(args, row, col, aligned).inner();
+#pragma unroll 4
+    for (int64_t col = first; col < args.cols; col += step) {
+      NormBackwardPiece<T, whole> piece;
+      piece.load(args, row, col);
+      piece.add_inner(inner);
+    }
     const float mean = warp_sum(inner) * rstd / static_cast<float>(args.cols);
     // The second reading of the row finds it in the L1 cache.
 #pragma unroll
-    for (int k = 0; k < kCached; ++k) {
-      if (first + k * step >= args.cols) continue;
-      const NormBackwardPiece<T> piece(args, row, first + k * step, aligned);
-      add_norm_dinput(args, row, first + k * step, aligned, rstd, mean, piece);
-#pragma unroll
-      for (int i = 0; i < kPiece<T>; ++i) dweight[k][i] += piece.dy[i] * (piece.x[i] * rstd);
+    for (int k = 0; k < kCached; ++k)
+      if (first + k * step < args.cols)
+        norm_backward_piece<T, whole>(args, row, first + k * step, rstd, mean, before[k], dweight[k]);
+    float elsewhere[kPiece<T>] = {};  // NormWeightTerm's part
+    for (int64_t col = first + kCached * step; col < args.cols; col += step) {
+      Piece<whole, T> rest;
+      rest.load(dinput + col, args.cols - col);
+      norm_backward_piece<T, whole>(args, row, col, rstd, mean, rest, elsewhere);
     }
-    for (int64_t col = first + kCached * step; col < args.cols; col += step)
-      add_norm_dinput(args, row, col, aligned, rstd, mean, NormBackwardPiece<T>(args, row, col, aligned));
   }
   write_norm_partials(args, dweight);
 }
@@ -211,9 +252,10 @@ cudaError_t rms_norm_backward(const RmsNormBackwardArguments<T>& args, cudaStrea
                        pieces_aligned(args.doutput, args.doutput_stride) &&
                        pieces_aligned(args.dinput, args.dinput_stride);
   const int64_t blocks = row_blocks(args.rows);
-  cudaError_t status =
-      device_launch(LaunchConfig(static_cast<unsigned>(blocks), kNormWarps * kWarpSize, 0, stream),
-                    &rms_norm_backward_kernel<T>, args, aligned);
+  const LaunchConfig launch(static_cast<unsigned>(blocks), kNormWarps * kWarpSize, 0, stream);
+  cudaError_t status = norm_rows_whole(args.cols, kPiece<T>, aligned)
+                           ? device_launch(launch, &rms_norm_backward_kernel<T, true>, args)
+                           : device_launch(launch, &rms_norm_backward_kernel<T, false>, args);
   if (status == cudaSuccess && args.cols > kCachedColumns<T>)
     status = sum_columns<false>(NormWeightTerm<T>{args, kCachedColumns<T>}, args.rows,
                                 args.cols - kCachedColumns<T>, blocks, args.partials + kCachedColumns<T>,

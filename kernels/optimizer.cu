@@ -19,27 +19,64 @@ inline unsigned update_blocks(int64_t count) {
   return static_cast<unsigned>(blocks < kMaximumUpdateBlocks ? blocks : kMaximumUpdateBlocks);
 }
 
-// Calls update(first, valid) for the pieces of this thread.
+// Calls update(whole, first, valid) for the pieces of this thread, `whole` a std::true_type or
+// std::false_type.
 template <class Update>
-__device__ __forceinline__ void for_each_update_piece(int64_t count, const Update& update) {
+__device__ __forceinline__ void for_each_update_piece(int64_t count, bool aligned, const Update& update) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kUpdateThreads * kUpdateWidth;
   int64_t first = (static_cast<int64_t>(blockIdx.x) * kUpdateThreads + threadIdx.x) * kUpdateWidth;
-  for (; first < count; first += step) update(first, count - first);
+  for (; first < count; first += step)
+    for_piece(aligned && count - first >= kUpdateWidth,
+              [&](auto whole) { update(whole, first, count - first); });
 }
 
-__device__ __forceinline__ void load_floats(const Floats& from, int64_t first, int64_t valid, bool aligned,
-                                            float (&out)[kUpdateWidth]) {
-  if (from.is_bf16)
-    load_piece(static_cast<const bf16*>(from.data) + first, valid, aligned, out);
-  else
-    load_piece(static_cast<const float*>(from.data) + first, valid, aligned, out);
-}
-__device__ __forceinline__ void store_floats(const Floats& to, int64_t first, int64_t valid, bool aligned,
+// A piece of an array of either dtype on its way from memory: the bits, F32 one a word, BF16 two.
+template <bool whole>
+struct FloatsPiece {
+  uint32_t word[kUpdateWidth];
+  bool is_bf16;
+  __device__ __forceinline__ FloatsPiece(const Floats& from, int64_t first, int64_t valid)
+      : word{}, is_bf16(from.is_bf16) {
+    if constexpr (whole) {
+      if (is_bf16) {
+        const uint2 raw = load_global8(static_cast<const bf16*>(from.data) + first);
+        word[0] = raw.x;
+        word[1] = raw.y;
+      } else {
+        const uint4 raw = load_global16(static_cast<const float*>(from.data) + first);
+        word[0] = raw.x;
+        word[1] = raw.y;
+        word[2] = raw.z;
+        word[3] = raw.w;
+      }
+    } else {
+      float value[kUpdateWidth];
+      if (is_bf16)
+        load_piece<false>(static_cast<const bf16*>(from.data) + first, valid, value);
+      else
+        load_piece<false>(static_cast<const float*>(from.data) + first, valid, value);
+      is_bf16 = false;
+#pragma unroll
+      for (int i = 0; i < kUpdateWidth; ++i) word[i] = __float_as_uint(value[i]);
+    }
+  }
+  __device__ __forceinline__ void get(float (&out)[kUpdateWidth]) const {
+    static_assert(kUpdateWidth == 4);
+#pragma unroll
+    for (int i = 0; i < kUpdateWidth; ++i) {
+      const uint32_t pair = word[i / 2];
+      const float from_pair = i % 2 == 0 ? unpack_low(pair) : unpack_high(pair);
+      out[i] = is_bf16 ? from_pair : __uint_as_float(word[i]);
+    }
+  }
+};
+template <bool whole>
+__device__ __forceinline__ void store_floats(const Floats& to, int64_t first, int64_t valid,
                                              const float (&value)[kUpdateWidth]) {
   if (to.is_bf16)
-    store_piece(static_cast<bf16*>(to.data) + first, valid, aligned, value);
+    store_piece<whole>(static_cast<bf16*>(to.data) + first, valid, value);
   else
-    store_piece(static_cast<float*>(to.data) + first, valid, aligned, value);
+    store_piece<whole>(static_cast<float*>(to.data) + first, valid, value);
 }
 inline bool floats_aligned(const Floats& x) {
   return pieces_aligned(static_cast<const char*>(x.data));
@@ -63,16 +100,16 @@ __device__ __forceinline__ float round_by_noise(float x, uint32_t noise) {
   return __uint_as_float((bits + (noise & 0xffffu)) & 0xffff0000u);
 }
 
+template <bool whole>
 __device__ __forceinline__ void store_rounded(const RoundedCopy& to, uint64_t stream, int64_t first,
-                                              int64_t valid, bool aligned,
-                                              const float (&value)[kUpdateWidth]) {
+                                              int64_t valid, const float (&value)[kUpdateWidth]) {
   if (to.data == nullptr) return;
   float out[kUpdateWidth];
   const uint64_t noise = to.seed == 0 ? 0 : mix64(stream ^ static_cast<uint64_t>(first / kUpdateWidth));
 #pragma unroll
   for (int i = 0; i < kUpdateWidth; ++i)
     out[i] = to.seed == 0 ? value[i] : round_by_noise(value[i], static_cast<uint32_t>(noise >> (16 * i)));
-  store_piece(to.data + first, valid, aligned, out);
+  store_piece<whole>(to.data + first, valid, out);
 }
 __device__ __forceinline__ uint64_t noise_stream(const RoundedCopy& copy, double applied_steps) {
   return mix64(mix64(copy.seed) ^ static_cast<uint64_t>(applied_steps));
@@ -107,12 +144,12 @@ __global__ void __launch_bounds__(kUpdateThreads) adamw_kernel(AdamWArguments ar
   const auto keep = static_cast<float>(1.0 - args.lr * args.weight_decay);
   const auto beta2 = static_cast<float>(args.beta2);
   const auto gain1 = static_cast<float>(1.0 - args.beta1), gain2 = static_cast<float>(1.0 - args.beta2);
-  for_each_update_piece(args.count, [&](int64_t first, int64_t valid) {
+  for_each_update_piece(args.count, aligned, [&](auto whole, int64_t first, int64_t valid) {
     float p[kUpdateWidth], g[kUpdateWidth], m[kUpdateWidth], v[kUpdateWidth];
-    load_piece(static_cast<const float*>(args.parameter) + first, valid, aligned, p);
-    load_piece(args.gradient + first, valid, aligned, g);
-    load_piece(static_cast<const float*>(args.m) + first, valid, aligned, m);
-    load_piece(static_cast<const float*>(args.v) + first, valid, aligned, v);
+    load_piece<whole.value>(static_cast<const float*>(args.parameter) + first, valid, p);
+    load_piece<whole.value>(args.gradient + first, valid, g);
+    load_piece<whole.value>(static_cast<const float*>(args.m) + first, valid, m);
+    load_piece<whole.value>(static_cast<const float*>(args.v) + first, valid, v);
 #pragma unroll
     for (int i = 0; i < kUpdateWidth; ++i) {
       const float gradient = s.gradient_scale * g[i];
@@ -120,10 +157,10 @@ __global__ void __launch_bounds__(kUpdateThreads) adamw_kernel(AdamWArguments ar
       v[i] = beta2 * v[i] + gain2 * gradient * gradient;
       p[i] = keep * p[i] - s.step * m[i] / (sqrtf(v[i]) + s.eps);
     }
-    store_piece(args.parameter + first, valid, aligned, p);
-    store_piece(args.m + first, valid, aligned, m);
-    store_piece(args.v + first, valid, aligned, v);
-    store_rounded(args.weight, s.stream, first, valid, aligned, p);
+    store_piece<whole.value>(args.parameter + first, valid, p);
+    store_piece<whole.value>(args.m + first, valid, m);
+    store_piece<whole.value>(args.v + first, valid, v);
+    store_rounded<whole.value>(args.weight, s.stream, first, valid, p);
   });
 }
 
@@ -140,18 +177,19 @@ __global__ void __launch_bounds__(kUpdateThreads)
     momentum_update_kernel(MomentumArguments args, bool aligned) {
   if (args.control[kControlPlaceApply] == 0.0) return;
   const auto gain = static_cast<float>(args.gain * args.control[kControlPlaceGradientScale]);
-  for_each_update_piece(args.count, [&](int64_t first, int64_t valid) {
+  for_each_update_piece(args.count, aligned, [&](auto whole, int64_t first, int64_t valid) {
+    const FloatsPiece<whole.value> gradient(args.gradient, first, valid);
     float g[kUpdateWidth], b[kUpdateWidth] = {};
-    load_floats(args.gradient, first, valid, aligned, g);
-    if (args.beta != 0.0f) load_floats(args.buffer, first, valid, aligned, b);
+    if (args.beta != 0.0f) FloatsPiece<whole.value>(args.buffer, first, valid).get(b);
+    gradient.get(g);
 #pragma unroll
     for (int i = 0; i < kUpdateWidth; ++i) b[i] = args.beta * b[i] + gain * g[i];
-    store_floats(args.buffer, first, valid, aligned, b);
+    store_floats<whole.value>(args.buffer, first, valid, b);
     if (args.out.data == nullptr) return;
 #pragma unroll
     for (int i = 0; i < kUpdateWidth; ++i)
       if (args.nesterov) b[i] = args.beta * b[i] + gain * g[i];
-    store_floats(args.out, first, valid, aligned, b);
+    store_floats<whole.value>(args.out, first, valid, b);
   });
 }
 
@@ -184,14 +222,15 @@ __global__ void __launch_bounds__(kUpdateThreads)
   const MatrixShared s = shared;
   if (args.control[kControlPlaceApply] == 0.0) return;
   const auto keep = static_cast<float>(1.0 - args.lr * args.weight_decay);
-  for_each_update_piece(args.count, [&](int64_t first, int64_t valid) {
+  for_each_update_piece(args.count, aligned, [&](auto whole, int64_t first, int64_t valid) {
+    const FloatsPiece<whole.value> direction(args.direction, first, valid);
     float p[kUpdateWidth], d[kUpdateWidth];
-    load_piece(static_cast<const float*>(args.parameter) + first, valid, aligned, p);
-    load_floats(args.direction, first, valid, aligned, d);
+    load_piece<whole.value>(static_cast<const float*>(args.parameter) + first, valid, p);
+    direction.get(d);
 #pragma unroll
     for (int i = 0; i < kUpdateWidth; ++i) p[i] = keep * p[i] - s.step * d[i];
-    store_piece(args.parameter + first, valid, aligned, p);
-    store_rounded(args.weight, s.stream, first, valid, aligned, p);
+    store_piece<whole.value>(args.parameter + first, valid, p);
+    store_rounded<whole.value>(args.weight, s.stream, first, valid, p);
   });
 }
 

@@ -86,6 +86,30 @@ __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
+// 16 or 8 bytes of device memory in one access; the address is a multiple of that. (A plain access of a uint4
+// the compiler sometimes takes apart.) In the program's order among accesses of memory.
+__device__ __forceinline__ uint4 load_global16(const void* from) {
+  uint4 out;
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out.x), "=r"(out.y), "=r"(out.z), "=r"(out.w)
+               : "l"(from)
+               : "memory");
+  return out;
+}
+__device__ __forceinline__ uint2 load_global8(const void* from) {
+  uint2 out;
+  asm volatile("ld.global.v2.u32 {%0, %1}, [%2];" : "=r"(out.x), "=r"(out.y) : "l"(from) : "memory");
+  return out;
+}
+__device__ __forceinline__ void store_global16(void* to, const uint4& value) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(value.x), "r"(value.y), "r"(value.z),
+               "r"(value.w)
+               : "memory");
+}
+__device__ __forceinline__ void store_global8(void* to, const uint2& value) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(value.x), "r"(value.y) : "memory");
+}
+
 // 2^x and log2(x), to about 2 units in the last place; subnormals count as 0.
 __device__ __forceinline__ float ex2(float x) {
   float y;
@@ -119,10 +143,14 @@ using emulator::ldmatrix_x2_trans;
 using emulator::ldmatrix_x4;
 using emulator::ldmatrix_x4_trans;
 using emulator::lg2;
+using emulator::load_global16;
+using emulator::load_global8;
 using emulator::mma_m16n8k16;
 using emulator::named_barrier_arrive;
 using emulator::named_barrier_sync;
 using emulator::shared_address;
+using emulator::store_global16;
+using emulator::store_global8;
 
 #endif
 

@@ -5,6 +5,8 @@
 // written; dweight +=). The table, 4 bytes an element of one row of heads a position, stays in the L2 cache.
 #include "rope.h"
 
+#include <type_traits>
+
 #include "column_sums.cuh"
 #include "reduce.cuh"
 
@@ -12,23 +14,20 @@ namespace polar::kernels {
 
 constexpr int kRopeThreads = 128;
 
-// How heads are laid over lanes: pieces of `width` elements, at most `turns` a lane and half.
+// How heads are laid over lanes: in whole pieces, one a lane and half; or in single elements, up to kTurns of
+// them.
 template <class T>
 struct RopePieces {
+  static constexpr bool kWhole = true;
   static constexpr int kWidth = kPiece<T>, kTurns = 1;
 };
 struct RopeSingles {
+  static constexpr bool kWhole = false;
   static constexpr int kWidth = 1;
   static constexpr int kTurns = static_cast<int>(kMaximumRopeHeadDim / 2 / kWarpSize);
 };
 
-// One lane's part of a head: [turn][half][element].
-template <class Layout>
-struct RopePart {
-  float value[Layout::kTurns][2][Layout::kWidth];
-};
-
-// The place of this thread in the grid: `unit` counts heads of rows, row by row.
+// The place of this thread in the grid; a unit is a head of a row.
 template <class Layout>
 struct RopePlace {
   int64_t half;
@@ -39,58 +38,101 @@ struct RopePlace {
   __device__ __forceinline__ int64_t first_unit() const {
     return blockIdx.x * units_per_block() + static_cast<int>(threadIdx.x) / lanes;
   }
-  // Of the piece of a turn: its first element in the half; its elements that are there, none or less for the
-  // rest.
+  // Where in a half this lane's piece of a turn begins, and whether there is one. It is whole: halves are.
   __device__ __forceinline__ int64_t offset(int turn) const {
     return (static_cast<int64_t>(turn) * lanes + lane) * Layout::kWidth;
   }
-  __device__ __forceinline__ int64_t valid(int turn) const { return half - offset(turn); }
+  __device__ __forceinline__ bool here(int turn) const { return offset(turn) < half; }
+};
+
+// One lane's part of a head, to compute with: [turn][half][element].
+template <class Layout>
+struct RopePart {
+  float value[Layout::kTurns][2][Layout::kWidth];
+};
+
+// The same on its way from memory.
+template <class Layout, class S>
+struct RopeLoad {
+  using Element = std::conditional_t<Layout::kWhole, Piece<true, S>, float>;
+  static constexpr int kWidth = Layout::kWhole ? kPiece<S> : 1, kCount = Layout::kWidth / kWidth;
+  Element element[Layout::kTurns][2][kCount];
+
+  // `there`: whether the head exists; what does not counts as 0.
+  __device__ __forceinline__ RopeLoad(const RopePlace<Layout>& place, const S* head, bool there = true) {
+#pragma unroll
+    for (int turn = 0; turn < Layout::kTurns; ++turn)
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+#pragma unroll
+        for (int j = 0; j < kCount; ++j)
+          load(element[turn][h][j], head + h * place.half + place.offset(turn) + j * kWidth,
+               there && place.here(turn));
+  }
+  __device__ __forceinline__ static void load(Element& to, const S* from, bool there) {
+    if constexpr (Layout::kWhole) {
+      to.zero();
+      if (there) to.load(from, kWidth);
+    } else {
+      to = there ? to_float(*from) : 0.0f;
+    }
+  }
+  __device__ __forceinline__ RopePart<Layout> get() const {
+    RopePart<Layout> out;
+#pragma unroll
+    for (int turn = 0; turn < Layout::kTurns; ++turn)
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+#pragma unroll
+        for (int j = 0; j < kCount; ++j) {
+          float value[kWidth];
+          if constexpr (Layout::kWhole)
+            element[turn][h][j].get(value);
+          else
+            value[0] = element[turn][h][j];
+#pragma unroll
+          for (int i = 0; i < kWidth; ++i) out.value[turn][h][j * kWidth + i] = value[i];
+        }
+    return out;
+  }
 };
 
 template <class Layout, class T>
-__device__ __forceinline__ void load_part(const RopePlace<Layout>& place, const T* head,
-                                          RopePart<Layout>& part) {
-  constexpr bool aligned = Layout::kWidth > 1;
+__device__ __forceinline__ void store_rope_part(const RopePlace<Layout>& place, T* head,
+                                                const RopePart<Layout>& part) {
 #pragma unroll
   for (int turn = 0; turn < Layout::kTurns; ++turn)
 #pragma unroll
     for (int h = 0; h < 2; ++h)
-      load_piece(head + h * place.half + place.offset(turn), place.valid(turn), aligned, part.value[turn][h]);
-}
-template <class Layout, class T>
-__device__ __forceinline__ void store_part(const RopePlace<Layout>& place, T* head,
-                                           const RopePart<Layout>& part) {
-  constexpr bool aligned = Layout::kWidth > 1;
-#pragma unroll
-  for (int turn = 0; turn < Layout::kTurns; ++turn)
-#pragma unroll
-    for (int h = 0; h < 2; ++h)
-      store_piece(head + h * place.half + place.offset(turn), place.valid(turn), aligned,
-                  part.value[turn][h]);
+      if (place.here(turn))
+        store_piece<Layout::kWhole>(head + h * place.half + place.offset(turn), Layout::kWidth,
+                                    part.value[turn][h]);
 }
 
-// The sum of a b c over the lanes of a head: all lanes of the warp take part.
-template <class Layout>
-__device__ __forceinline__ float inner(const RopePlace<Layout>& place, const RopePart<Layout>& a,
-                                       const RopePart<Layout>& b, const RopePart<Layout>* c = nullptr) {
-  float sum = 0.0f;
+// Calls body(turn, half, element) for the elements of a part.
+template <class Layout, class Body>
+__device__ __forceinline__ void for_rope_part(const Body& body) {
 #pragma unroll
   for (int turn = 0; turn < Layout::kTurns; ++turn)
 #pragma unroll
     for (int h = 0; h < 2; ++h)
 #pragma unroll
-      for (int i = 0; i < Layout::kWidth; ++i) {
-        const float product = a.value[turn][h][i] * b.value[turn][h][i];
-        sum += c == nullptr ? product : product * c->value[turn][h][i];
-      }
+      for (int i = 0; i < Layout::kWidth; ++i) body(turn, h, i);
+}
+
+// The sum over the lanes of a head; all lanes of the warp take part.
+template <class Layout>
+__device__ __forceinline__ float rope_sum(const RopePlace<Layout>& place, float sum) {
   for (int offset = place.lanes / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(kFullWarp, sum, offset);
   return sum;
 }
 
 template <class Layout>
-__device__ __forceinline__ float rstd_of(const RopePlace<Layout>& place, const RopePart<Layout>& x,
-                                         float eps) {
-  return rsqrtf(inner(place, x, x) / static_cast<float>(2 * place.half) + eps);
+__device__ __forceinline__ float rope_rstd(const RopePlace<Layout>& place, const RopePart<Layout>& x,
+                                           float eps) {
+  float squares = 0.0f;
+  for_rope_part<Layout>([&](int t, int h, int i) { squares += x.value[t][h][i] * x.value[t][h][i]; });
+  return rsqrtf(rope_sum(place, squares) / static_cast<float>(2 * place.half) + eps);
 }
 
 // (a, b) to (a cos - b sin, b cos + a sin); backward: by the opposite angle.
@@ -127,26 +169,22 @@ __global__ void __launch_bounds__(kRopeThreads)
                                 T* output, int64_t output_stride, int lanes) {
   const RopePlace<Layout> place(shape.head_dim, lanes);
   const int64_t units = shape.rows * shape.heads;
-  const bool there = place.first_unit() < units;
+  const bool there = place.first_unit() < units;  // the others take part in the shuffles
   const RopeHead head(shape, there ? place.first_unit() : units - 1);
-  RopePart<Layout> x{}, other;  // lanes beyond the last unit take part in the shuffles
-  if (there) load_part(place, input + head.row * input_stride + head.column, x);
+  const RopeLoad<Layout, T> input_load(place, input + head.row * input_stride + head.column, there);
+  const RopeLoad<Layout, T> weight_load(place, weight, weight != nullptr);
+  const RopeLoad<Layout, float> angles_load(place, head.angles);
+  RopePart<Layout> x = input_load.get();
   if (weight != nullptr) {
-    load_part(place, weight, other);
-    const float rstd = rstd_of(place, x, shape.eps);
-#pragma unroll
-    for (int turn = 0; turn < Layout::kTurns; ++turn)
-#pragma unroll
-      for (int h = 0; h < 2; ++h)
-#pragma unroll
-        for (int i = 0; i < Layout::kWidth; ++i) x.value[turn][h][i] *= rstd * other.value[turn][h][i];
+    const RopePart<Layout> w = weight_load.get();
+    const float rstd = rope_rstd(place, x, shape.eps);
+    for_rope_part<Layout>([&](int t, int h, int i) { x.value[t][h][i] *= rstd * w.value[t][h][i]; });
   }
-  load_part(place, head.angles, other);
-  rope_rotate<Layout, false>(other, x);
-  if (there) store_part(place, output + head.row * output_stride + head.column, x);
+  rope_rotate<Layout, false>(angles_load.get(), x);
+  if (there) store_rope_part(place, output + head.row * output_stride + head.column, x);
 }
 
-// The rotation only: a unit a thread group, as forward.
+// The rotation only.
 template <class Layout, class T>
 __global__ void __launch_bounds__(kRopeThreads)
     rope_backward_kernel(RopeShape shape, T* gradient, int64_t gradient_stride, int lanes) {
@@ -154,16 +192,31 @@ __global__ void __launch_bounds__(kRopeThreads)
   if (place.first_unit() >= shape.rows * shape.heads) return;
   const RopeHead head(shape, place.first_unit());
   T* to = gradient + head.row * gradient_stride + head.column;
-  RopePart<Layout> dy, angles;
-  load_part(place, static_cast<const T*>(to), dy);
-  load_part(place, head.angles, angles);
-  rope_rotate<Layout, true>(angles, dy);
-  store_part(place, to, dy);
+  const RopeLoad<Layout, T> gradient_load(place, to);
+  const RopeLoad<Layout, float> angles_load(place, head.angles);
+  RopePart<Layout> dy = gradient_load.get();
+  rope_rotate<Layout, true>(angles_load.get(), dy);
+  store_rope_part(place, to, dy);
+}
+
+// The lane groups of the block add their parts to `sums` in turn.
+template <class Layout>
+__device__ __forceinline__ void add_rope_parts(const RopePlace<Layout>& place, const RopePart<Layout>& part,
+                                               float* sums) {
+  for (int group = 0; group < kRopeThreads / place.lanes; ++group) {
+    if (static_cast<int>(threadIdx.x) / place.lanes == group)
+      for_rope_part<Layout>([&](int t, int h, int i) {
+        if (!place.here(t)) return;
+        float& sum = sums[h * place.half + place.offset(t) + i];
+        sum = group == 0 ? part.value[t][h][i] : sum + part.value[t][h][i];
+      });
+    __syncthreads();
+  }
 }
 
 // Rotation, then the norm's backward pass: with g = weight * dy and n = x * rstd, dx = rstd * (g - n mean(g
-// n)). dweight, the sum of dy n over the units of this thread, is added to its slot of the block's sums at
-// the end.
+// n)). dweight, the sum of dy n, is summed over the units of a lane, then of the block, into its row of
+// partials.
 template <class Layout, class T>
 __global__ void __launch_bounds__(kRopeThreads)
     qk_norm_rope_backward_kernel(RopeShape shape, const T* input, int64_t input_stride, const T* weight,
@@ -171,47 +224,32 @@ __global__ void __launch_bounds__(kRopeThreads)
   DEVICE_SHARED(float, sums, [kMaximumRopeHeadDim]);
   const RopePlace<Layout> place(shape.head_dim, lanes);
   const int64_t units = shape.rows * shape.heads, step = gridDim.x * place.units_per_block();
-  RopePart<Layout> w, dweight{};
-  load_part(place, weight, w);
+  const RopePart<Layout> w = RopeLoad<Layout, T>(place, weight).get();
+  RopePart<Layout> dweight{};
   for (int64_t base = blockIdx.x * place.units_per_block(); base < units; base += step) {
-    const int64_t mine = base + static_cast<int>(threadIdx.x) / lanes;
-    const bool there = mine < units;
-    const RopeHead head(shape, there ? mine : units - 1);
+    const int64_t unit = base + static_cast<int>(threadIdx.x) / lanes;
+    const bool there = unit < units;  // the others take part in the shuffles
+    const RopeHead head(shape, there ? unit : units - 1);
     T* to = gradient + head.row * gradient_stride + head.column;
-    RopePart<Layout> x{}, dy{}, angles;  // lanes beyond the last unit take part in the shuffles
-    if (there) load_part(place, input + head.row * input_stride + head.column, x);
-    if (there) load_part(place, static_cast<const T*>(to), dy);
-    load_part(place, head.angles, angles);
-    rope_rotate<Layout, true>(angles, dy);
-    const float rstd = rstd_of(place, x, shape.eps);
-    const float mean = inner(place, w, dy, &x) * rstd / static_cast<float>(shape.head_dim);
-#pragma unroll
-    for (int turn = 0; turn < Layout::kTurns; ++turn)
-#pragma unroll
-      for (int h = 0; h < 2; ++h)
-#pragma unroll
-        for (int i = 0; i < Layout::kWidth; ++i) {
-          const float n = x.value[turn][h][i] * rstd, d = dy.value[turn][h][i];
-          dweight.value[turn][h][i] += d * n;
-          dy.value[turn][h][i] = rstd * (w.value[turn][h][i] * d - n * mean);
-        }
-    if (there) store_part(place, to, dy);
+    const RopeLoad<Layout, T> input_load(place, input + head.row * input_stride + head.column, there);
+    const RopeLoad<Layout, T> gradient_load(place, to, there);
+    const RopeLoad<Layout, float> angles_load(place, head.angles);
+    const RopePart<Layout> x = input_load.get();
+    RopePart<Layout> dy = gradient_load.get();
+    rope_rotate<Layout, true>(angles_load.get(), dy);
+    const float rstd = rope_rstd(place, x, shape.eps);
+    float inner = 0.0f;
+    for_rope_part<Layout>(
+        [&](int t, int h, int i) { inner += w.value[t][h][i] * dy.value[t][h][i] * x.value[t][h][i]; });
+    const float mean = rope_sum(place, inner) * rstd / static_cast<float>(shape.head_dim);
+    for_rope_part<Layout>([&](int t, int h, int i) {
+      const float n = x.value[t][h][i] * rstd, d = dy.value[t][h][i];
+      dweight.value[t][h][i] += d * n;
+      dy.value[t][h][i] = rstd * (w.value[t][h][i] * d - n * mean);
+    });
+    if (there) store_rope_part(place, to, dy);
   }
-  // The lane groups of the block add theirs in turn.
-  for (int group = 0; group < kRopeThreads / lanes; ++group) {
-    if (static_cast<int>(threadIdx.x) / lanes == group)
-#pragma unroll
-      for (int turn = 0; turn < Layout::kTurns; ++turn)
-#pragma unroll
-        for (int h = 0; h < 2; ++h)
-#pragma unroll
-          for (int i = 0; i < Layout::kWidth; ++i) {
-            if (i >= place.valid(turn)) continue;
-            float& sum = sums[h * place.half + place.offset(turn) + i];
-            sum = group == 0 ? dweight.value[turn][h][i] : sum + dweight.value[turn][h][i];
-          }
-    __syncthreads();
-  }
+  add_rope_parts(place, dweight, sums);
   for (int64_t j = threadIdx.x; j < shape.head_dim; j += kRopeThreads)
     partials[blockIdx.x * shape.head_dim + j] = sums[j];
 }

@@ -35,12 +35,14 @@ __global__ void __launch_bounds__(kSwigluThreads)
   const int64_t row = blockIdx.x, col = swiglu_column<T>(), valid = width - col;
   if (valid <= 0) return;
   const T* from = gate_up + row * gate_up_stride + col;
-  float gate[kPiece<T>], up[kPiece<T>];
-  load_piece(from, valid, aligned, gate);
-  load_piece(from + width, valid, aligned, up);
+  for_piece(aligned && valid >= kPiece<T>, [&](auto whole) {
+    float gate[kPiece<T>], up[kPiece<T>];
+    load_piece<whole.value>(from, valid, gate);
+    load_piece<whole.value>(from + width, valid, up);
 #pragma unroll
-  for (int i = 0; i < kPiece<T>; ++i) up[i] *= gate[i] * swiglu_sigmoid<T>(gate[i]);
-  store_piece(out + row * out_stride + col, valid, aligned, up);
+    for (int i = 0; i < kPiece<T>; ++i) up[i] *= gate[i] * swiglu_sigmoid<T>(gate[i]);
+    store_piece<whole.value>(out + row * out_stride + col, valid, up);
+  });
 }
 
 template <class T>
@@ -50,19 +52,21 @@ __global__ void __launch_bounds__(kSwigluThreads)
   const int64_t row = blockIdx.x, col = swiglu_column<T>(), valid = width - col;
   if (valid <= 0) return;
   const T* from = gate_up + row * gate_up_stride + col;
-  float dy[kPiece<T>], gate[kPiece<T>], up[kPiece<T>];
-  load_piece(dout + row * dout_stride + col, valid, aligned, dy);
-  load_piece(from, valid, aligned, gate);
-  load_piece(from + width, valid, aligned, up);
-#pragma unroll
-  for (int i = 0; i < kPiece<T>; ++i) {
-    const float s = swiglu_sigmoid<T>(gate[i]), x = gate[i];
-    gate[i] = dy[i] * up[i] * s * (1.0f + x * (1.0f - s));
-    up[i] = dy[i] * x * s;
-  }
   T* to = dgate_up + row * dgate_up_stride + col;
-  store_piece(to, valid, aligned, gate);
-  store_piece(to + width, valid, aligned, up);
+  for_piece(aligned && valid >= kPiece<T>, [&](auto whole) {
+    float dy[kPiece<T>], gate[kPiece<T>], up[kPiece<T>];
+    load_piece<whole.value>(dout + row * dout_stride + col, valid, dy);
+    load_piece<whole.value>(from, valid, gate);
+    load_piece<whole.value>(from + width, valid, up);
+#pragma unroll
+    for (int i = 0; i < kPiece<T>; ++i) {
+      const float s = swiglu_sigmoid<T>(gate[i]), x = gate[i];
+      gate[i] = dy[i] * up[i] * s * (1.0f + x * (1.0f - s));
+      up[i] = dy[i] * x * s;
+    }
+    store_piece<whole.value>(to, valid, gate);
+    store_piece<whole.value>(to + width, valid, up);
+  });
 }
 
 template <class T>

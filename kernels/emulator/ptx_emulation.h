@@ -47,6 +47,19 @@ void cp_async_wait() {
   wait_async_copies(pending);
 }
 
+inline uint4 load_global16(const void* from) {
+  return *static_cast<const uint4*>(from);
+}
+inline uint2 load_global8(const void* from) {
+  return *static_cast<const uint2*>(from);
+}
+inline void store_global16(void* to, const uint4& value) {
+  *static_cast<uint4*>(to) = value;
+}
+inline void store_global8(void* to, const uint2& value) {
+  *static_cast<uint2*>(to) = value;
+}
+
 inline float ex2(float x) {
   return std::exp2(x);
 }
