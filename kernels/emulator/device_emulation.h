@@ -152,12 +152,28 @@ struct BoundKernel {
     const auto& bound = *static_cast<const BoundKernel*>(self);
     std::apply(bound.kernel, bound.arguments);
   }
+  // Where each argument is, and how long.
+  static void locate(const void* self, const void** where, size_t* bytes) {
+    const auto& bound = *static_cast<const BoundKernel*>(self);
+    const auto note_one = [&](const auto& argument) {
+      *where++ = &argument;
+      *bytes++ = sizeof(argument);
+    };
+    std::apply([&](const auto&... argument) { (note_one(argument), ...); }, bound.arguments);
+  }
 };
 
-// Copies the `bytes` at `bound` (aligned to `alignment`) and queues the launch. `kernel` identifies the
-// function.
-cudaError_t queue_launch(const LaunchConfig& config, const void* kernel, void (*run)(const void*),
-                         const void* bound, size_t bytes, size_t alignment);
+// A BoundKernel whose type is forgotten.
+struct KernelCall {
+  const void* kernel = nullptr;  // the function
+  void (*run)(const void* bound) = nullptr;
+  void (*locate)(const void* bound, const void** where, size_t* bytes) = nullptr;
+  size_t parameters = 0;
+  const void* bound = nullptr;
+  size_t bytes = 0, alignment = 0;  // of *bound
+};
+// Copies the bound kernel and queues the launch.
+cudaError_t queue_launch(const LaunchConfig& config, const KernelCall& call);
 // Fails unless `pointer` is null or memory that the device can reach.
 void check_pointer_argument(const void* pointer, int position, std::source_location where);
 
@@ -174,8 +190,8 @@ cudaError_t device_launch(const LaunchConfig& config, void (*kernel)(Parameters.
       check_pointer_argument(argument, position, config.where);
   };
   std::apply([&](const auto&... argument) { (check(argument), ...); }, bound.arguments);
-  return queue_launch(config, reinterpret_cast<const void*>(kernel), &Bound::run, &bound, sizeof(Bound),
-                      alignof(Bound));
+  return queue_launch(config, {reinterpret_cast<const void*>(kernel), &Bound::run, &Bound::locate,
+                               sizeof...(Parameters), &bound, sizeof(Bound), alignof(Bound)});
 }
 
 }  // namespace polar::emulator

@@ -36,6 +36,7 @@ Options options_from_environment() {
   made.seed = static_cast<uint32_t>(number("EMULATOR_SEED", made.seed));
   made.workers = static_cast<int>(number("EMULATOR_WORKERS", static_cast<uint64_t>(made.workers)));
   made.lazy_streams = number("EMULATOR_LAZY", 0) != 0;
+  made.capability = static_cast<int>(number("EMULATOR_CAPABILITY", static_cast<uint64_t>(made.capability)));
   made.memory_limit = number("EMULATOR_MEMORY", made.memory_limit >> 20) << 20;
   return made;
 }

@@ -16,6 +16,7 @@ struct Options {
   int workers = 1;               // EMULATOR_WORKERS: operating-system threads that share the blocks of a grid
   bool lazy_streams = false;     // EMULATOR_LAZY=1: streams do nothing before something waits for them
   bool strict_barriers = true;   // a barrier is one place in the source that all threads reach
+  int capability = 90;           // EMULATOR_CAPABILITY=80|90: compute capability of the device, times 10
   size_t memory_limit =
       size_t{8} << 30;  // EMULATOR_MEMORY, in MiB: device memory beyond which cudaMalloc fails
 };

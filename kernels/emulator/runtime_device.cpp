@@ -14,7 +14,6 @@ using namespace polar::emulator;  // NOLINT: what follows are the C functions of
 
 namespace {
 
-constexpr int kMajor = 9, kMinor = 0;
 constexpr int kMultiprocessors = 4;  // few, so that grids sized by them stay small
 constexpr int kThreadsPerMultiprocessor = 2048;
 
@@ -101,7 +100,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 // The functions of the driver that the backend looks up.
 cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned,
                                              unsigned long long, cudaDriverEntryPointQueryResult* found) {
-  const bool known = std::string_view(symbol) == "cuTensorMapEncodeTiled";
+  const bool known = std::string_view(symbol) == "cuTensorMapEncodeTiled" && options().capability >= 90;
   *function = known ? reinterpret_cast<void*>(&encode_tensor_map) : nullptr;
   if (found != nullptr) *found = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
   return finish(cudaSuccess);
@@ -116,8 +115,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device != 0) return finish(cudaErrorInvalidDevice);
   *properties = {};
   std::snprintf(properties->name, sizeof properties->name, "emulated");
-  properties->major = kMajor;
-  properties->minor = kMinor;
+  properties->major = options().capability / 10;
+  properties->minor = options().capability % 10;
   properties->totalGlobalMem = options().memory_limit;
   properties->multiProcessorCount = kMultiprocessors;
   properties->maxThreadsPerBlock = 1024;
@@ -140,10 +139,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   if (device != 0) return finish(cudaErrorInvalidDevice);
   switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor:
-      *value = kMajor;
+      *value = options().capability / 10;
       break;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = kMinor;
+      *value = options().capability % 10;
       break;
     case cudaDevAttrMultiProcessorCount:
       *value = kMultiprocessors;

@@ -8,6 +8,7 @@
 #include "options.h"
 #include "report.h"
 #include "runtime.h"
+#include "translation.h"
 #include "worker.h"
 
 namespace polar::emulator {
@@ -117,28 +118,61 @@ static bool launchable(const LaunchConfig& config) {
   return true;
 }
 
-cudaError_t queue_launch(const LaunchConfig& config, const void* kernel, void (*run)(const void*),
-                         const void* bound, size_t bytes, size_t alignment) {
+// A launch by the translation of the kernel's PTX: what a thread runs, and where the arguments are.
+struct TranslatedCall {
+  TranslatedFunction function = nullptr;
+  std::vector<const void*> arguments;
+  static void run(const void* self) {
+    const auto& call = *static_cast<const TranslatedCall*>(self);
+    call.function(call.arguments.data());
+  }
+};
+
+// The translation of `call`, whose copy stands at `bound`; null without translations.
+static std::shared_ptr<TranslatedCall> translated(const LaunchConfig& config, const KernelCall& call,
+                                                  const void* bound) {
+  if (!runs_translations()) return nullptr;
+  auto translated = std::make_shared<TranslatedCall>();
+  translated->arguments.resize(call.parameters);
+  std::vector<size_t> bytes(call.parameters);
+  call.locate(bound, translated->arguments.data(), bytes.data());
+  const Translation& translation = translation_of(call.kernel, bytes, config.where);
+  const uint32_t threads = config.block.x * config.block.y * config.block.z;
+  if (translation.maximum_threads > 0 && threads > static_cast<uint32_t>(translation.maximum_threads))
+    fail("launch at {}: {} threads in a block, but __launch_bounds__ of {}", place(config.where), threads,
+         translation.maximum_threads);
+  translated->function = translation.run;
+  return translated;
+}
+
+cudaError_t queue_launch(const LaunchConfig& config, const KernelCall& call) {
   Runtime& state = runtime();
   const std::lock_guard lock(state.mutex);
   if (config.grid.x == 0 || config.grid.y == 0 || config.grid.z == 0) return cudaSuccess;
   if (!launchable(config)) return finish(cudaErrorInvalidConfiguration);
-  const auto raised = state.shared_limits.find(kernel);
+  const auto raised = state.shared_limits.find(call.kernel);
   const size_t limit = raised == state.shared_limits.end() ? kDefaultSharedBytes : raised->second;
   if (config.shared_bytes > limit) {
     note(fmt::format("launch at {}: {} bytes of dynamic shared memory, {} are allowed", place(config.where),
                      config.shared_bytes, limit));
     return finish(cudaErrorInvalidValue);
   }
-  const auto free_aligned = [alignment](void* memory) {
+  const auto free_aligned = [alignment = call.alignment](void* memory) {
     ::operator delete(memory, std::align_val_t(alignment));
   };
-  const std::shared_ptr<void> arguments(::operator new(bytes, std::align_val_t(alignment)), free_aligned);
-  std::memcpy(arguments.get(), bound, bytes);
-  Grid grid{config.grid, config.block,    config.shared_bytes, limit > kDefaultSharedBytes,
-            run,         arguments.get(), config.where};
+  const std::shared_ptr<void> bound(::operator new(call.bytes, std::align_val_t(call.alignment)),
+                                    free_aligned);
+  std::memcpy(bound.get(), call.bound, call.bytes);
+  const std::shared_ptr<TranslatedCall> translation = translated(config, call, bound.get());
+  const Grid grid{config.grid,
+                  config.block,
+                  config.shared_bytes,
+                  limit > kDefaultSharedBytes,
+                  translation == nullptr ? call.run : &TranslatedCall::run,
+                  translation == nullptr ? bound.get() : static_cast<const void*>(translation.get()),
+                  config.where};
   return finish(enqueue(
-      config.stream, [grid, arguments] { run_grid(grid); }, kernel));
+      config.stream, [grid, bound, translation] { run_grid(grid); }, call.kernel));
 }
 
 }  // namespace polar::emulator

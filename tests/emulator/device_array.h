@@ -43,7 +43,10 @@ class DeviceArray {
 // changed of them.
 class WithOptions {
  public:
-  WithOptions() : before_(options()) { options() = {}; }
+  WithOptions() : before_(options()) {
+    options() = {};
+    options().capability = before_.capability;  // what the program's kernels were made for
+  }
   WithOptions(const WithOptions&) = delete;
   WithOptions& operator=(const WithOptions&) = delete;
   ~WithOptions() { options() = before_; }
