@@ -1,5 +1,5 @@
 // Attention: softmax(scale q k^T + mask) v with grouped heads, forward and backward. Launchers of
-// attention_forward.cu and attention_backward.cu.
+// attention_forward.cu, attention_forward_sm90.cu and attention_backward.cu.
 //
 // B batch, Tq queries and Tk keys of a sequence (equal but while decoding with a cache), Hq a multiple of
 // Hkv, D head width: 32, 64, 96 or 128 (others: cudaErrorInvalidValue). Query i sits at position Tk - Tq + i
@@ -36,6 +36,10 @@ struct AttentionForwardArguments {
 };
 template <class T>
 cudaError_t attention_forward(const AttentionForwardArguments<T>& arguments, cudaStream_t stream);
+
+// The same for Hopper, where there is one: chosen by attention_forward.
+bool has_attention_forward_sm90(int head_dim);
+cudaError_t attention_forward_sm90(const AttentionForwardArguments<bf16>& arguments, cudaStream_t stream);
 
 // Needs Tq = Tk. The same inputs give the same bits: no atomics, every sum in one order.
 template <class T>

@@ -185,6 +185,8 @@ cudaError_t launch_forward(const AttentionForwardArguments<T>& args, cudaStream_
 
 template <class T>
 cudaError_t attention_forward(const AttentionForwardArguments<T>& args, cudaStream_t stream) {
+  if constexpr (sizeof(T) == sizeof(bf16))
+    if (has_attention_forward_sm90(args.sizes.head_dim)) return attention_forward_sm90(args, stream);
   switch (args.sizes.head_dim) {
     case 32:
       return launch_forward<T, 32>(args, stream);

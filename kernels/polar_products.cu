@@ -11,28 +11,14 @@
 //
 // A block computes a tile of 128 x 128 by 4 warps of 64 x 64 (float: 8 of 64 x 32). Both operands pass
 // through shared memory in slices of the inner dimension, several of them under way (cp.async).
-#include "pieces.cuh"
 #include "polar.h"
-#include "tile.cuh"
+#include "polar_tile.cuh"
 
 namespace polar::kernels {
 
-// c = alpha a b + beta addend, matrix after matrix. Element (i, k) of a is a[i * a_stride + k] if stored
-// row_depth, a[k * a_stride + i] if depth_row; likewise element (k, j) of b: b[j * b_stride + k], b[k *
-// b_stride + j].
-template <class T>
-struct BatchedProduct {
-  const T *a, *b, *addend;  // addend: laid out as c, or null
-  T* c;
-  int rows, cols, depth;
-  int64_t a_stride, b_stride;            // c's and the addend's rows follow each other
-  int64_t a_matrix, b_matrix, c_matrix;  // elements from one matrix to the next
-  float alpha, beta;
-};
-
 template <class T>
 struct ProductTiling {
-  static constexpr int kEdge = 128;
+  static constexpr int kEdge = kPolarEdge;
   static constexpr int kWarpRows = 64, kWarpCols = sizeof(T) == sizeof(float) ? 32 : 64;  // of one warp
   static constexpr int kWarpsAcross = kEdge / kWarpCols;
   static constexpr int kThreads = kEdge / kWarpRows * kWarpsAcross * kWarpSize;
@@ -51,149 +37,35 @@ template <class T, Stored kStored>
 using OperandTile =
     SharedTile<T, kStored == Stored::row_depth ? ProductTiling<T>::kDepth : ProductTiling<T>::kEdge>;
 
-// Copies a part of a matrix to a tile of kRows rows; what lies outside [0, rows) x [0, cols) becomes zero.
-// With kAligned asynchronously in 16-byte pieces, of which none is cut; else element by element.
-template <bool kAligned, int kRows, int kThreads, class T, int kWidth>
-__device__ __forceinline__ void copy_part(SharedTile<T, kWidth> to, const T* from, int64_t stride, int rows,
-                                          int cols) {
-  using Tile = SharedTile<T, kWidth>;
-  if constexpr (kAligned) {
-    static_assert(kRows * Tile::kChunks % kThreads == 0);
-#pragma unroll
-    for (int begin = 0; begin < kRows * Tile::kChunks; begin += kThreads) {
-      const int i = begin + static_cast<int>(threadIdx.x), row = i / Tile::kChunks, chunk = i % Tile::kChunks;
-      const bool valid = row < rows && chunk * Tile::kElements < cols;
-      cp_async16(to.chunk(row, chunk), valid ? from + row * stride + chunk * Tile::kElements : from, valid);
-    }
-  } else {
-    for (int i = static_cast<int>(threadIdx.x); i < kRows * kWidth; i += kThreads) {
-      const int row = i / kWidth, col = i % kWidth;
-      *to.at(row, col) = row < rows && col < cols ? from[row * stride + col] : from_float<T>(0.0f);
-    }
-  }
-}
-
 // The slice from `first` (row or column of the result) and `k` of one operand with `count` rows or columns.
 template <bool kAligned, Stored kStored, class T>
 __device__ __forceinline__ void copy_slice(T* to, const T* from, int64_t stride, int first, int count, int k,
                                            int depth) {
   using Tiling = ProductTiling<T>;
   const OperandTile<T, kStored> tile{to};
+  const int thread = static_cast<int>(threadIdx.x);
   if constexpr (kStored == Stored::row_depth)
     copy_part<kAligned, Tiling::kEdge, Tiling::kThreads>(tile, from + first * stride + k, stride,
-                                                         count - first, depth - k);
+                                                         count - first, depth - k, thread);
   else
     copy_part<kAligned, Tiling::kDepth, Tiling::kThreads>(tile, from + k * stride + first, stride, depth - k,
-                                                          count - first);
-}
-
-// The row and column of tile i of a lower triangle, row by row.
-struct TriangleTile {
-  int row, col;
-  __device__ __forceinline__ explicit TriangleTile(int i) {
-    row = static_cast<int>((sqrtf(8.0f * static_cast<float>(i) + 1.0f) - 1.0f) * 0.5f);
-    while (row * (row + 1) / 2 > i) --row;  // the root was rounded
-    while ((row + 1) * (row + 2) / 2 <= i) ++row;
-    col = i - row * (row + 1) / 2;
-  }
-};
-
-// Writes the tile `result` to c from (first_row, first_col) on, as far as c goes.
-template <bool kAligned, class T>
-__device__ __forceinline__ void write_tile(const BatchedProduct<T>& args, T* c,
-                                           SharedTile<T, ProductTiling<T>::kEdge> result, int first_row,
-                                           int first_col) {
-  using Tiling = ProductTiling<T>;
-  constexpr int kChunks = Tiling::kEdge / kPiece<T>;
-  for (int i = static_cast<int>(threadIdx.x); i < Tiling::kEdge * kChunks; i += Tiling::kThreads) {
-    const int row = i / kChunks, chunk = i % kChunks, col = first_col + chunk * kPiece<T>;
-    if (first_row + row >= args.rows || col >= args.cols) continue;
-    T* to = c + static_cast<int64_t>(first_row + row) * args.cols + col;
-    const T* from = result.chunk(row, chunk);
-    if constexpr (kAligned) {
-      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
-    } else {
-      for (int j = 0; j < kPiece<T> && col + j < args.cols; ++j) to[j] = from[j];
-    }
-  }
-}
-
-// Writes its transpose: c[first_col + j][first_row + i] = result[i][j]. Lanes run along j, so that they read
-// neighbours; each gathers 16 bytes of a row of c.
-template <bool kAligned, class T>
-__device__ __forceinline__ void write_transposed(const BatchedProduct<T>& args, T* c,
-                                                 SharedTile<T, ProductTiling<T>::kEdge> result, int first_row,
-                                                 int first_col) {
-  using Tiling = ProductTiling<T>;
-  constexpr int kChunks = Tiling::kEdge / kPiece<T>;
-  for (int i = static_cast<int>(threadIdx.x); i < Tiling::kEdge * kChunks; i += Tiling::kThreads) {
-    const int j = i % Tiling::kEdge, row = i / Tiling::kEdge * kPiece<T>;
-    if (first_col + j >= args.cols || first_row + row >= args.rows) continue;
-    T* to = c + static_cast<int64_t>(first_col + j) * args.cols + first_row + row;
-    if constexpr (kAligned) {
-      Vector<T> piece;
-#pragma unroll
-      for (int e = 0; e < kPiece<T>; ++e) piece.value[e] = to_float(*result.at(row + e, j));
-      store_vector(to, piece);
-    } else {
-      for (int e = 0; e < kPiece<T> && first_row + row + e < args.rows; ++e) to[e] = *result.at(row + e, j);
-    }
-  }
-}
-
-// Copies what lies below the diagonal of a tile above it.
-template <class T>
-__device__ __forceinline__ void mirror_tile(SharedTile<T, ProductTiling<T>::kEdge> result) {
-  using Tiling = ProductTiling<T>;
-  for (int i = static_cast<int>(threadIdx.x); i < Tiling::kEdge * Tiling::kEdge; i += Tiling::kThreads) {
-    const int row = i / Tiling::kEdge, col = i % Tiling::kEdge;
-    if (col > row) *result.at(row, col) = *result.at(col, row);
-  }
-}
-
-// A warp's fragment, scaled and with its part of the addend (which `result` holds), into `result`.
-template <class T, int kRowBlocks, int kColumnBlocks>
-__device__ __forceinline__ void combine(SharedTile<T, ProductTiling<T>::kEdge> result, int row, int col,
-                                        float alpha, float beta, bool has_addend,
-                                        float (&c)[kRowBlocks][kColumnBlocks][4]) {
-#pragma unroll
-  for (int m = 0; m < kRowBlocks; ++m)
-#pragma unroll
-    for (int n = 0; n < kColumnBlocks; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        c[m][n][e] *= alpha;
-        if (has_addend) {
-          const T* addend = result.at(row + 16 * m + fragment_row(e), col + 8 * n + fragment_column(e));
-          c[m][n][e] = fmaf(beta, to_float(*addend), c[m][n][e]);
-        }
-      }
-  store_fragment(result, row, col, c);
+                                                          count - first, thread);
 }
 
 template <class T, Stored kStoredA, Stored kStoredB, bool kSymmetric, bool kAligned>
 __global__ void __launch_bounds__(ProductTiling<T>::kThreads)
     polar_product_kernel(const BatchedProduct<T> args) {
   using Tiling = ProductTiling<T>;
-  constexpr int kEdge = Tiling::kEdge, kDepth = Tiling::kDepth, kStages = Tiling::kStages;
+  constexpr int kDepth = Tiling::kDepth, kStages = Tiling::kStages;
   DEVICE_DYNAMIC_SHARED(shared);
   T* const stages = reinterpret_cast<T*>(shared);
-  const int across = (args.cols + kEdge - 1) / kEdge, tile = static_cast<int>(blockIdx.x);
-  int tile_row = tile / across, tile_col = tile % across;
-  if constexpr (kSymmetric) {
-    const TriangleTile triangle(tile);
-    tile_row = triangle.row, tile_col = triangle.col;
-  }
-  const int first_row = tile_row * kEdge, first_col = tile_col * kEdge;
-  const T* a = args.a + blockIdx.y * args.a_matrix;
-  const T* b = args.b + blockIdx.y * args.b_matrix;
-  T* c = args.c + blockIdx.y * args.c_matrix;
+  const auto part = ProductPart<T>::template of<kSymmetric>(args);
 
   const auto start_slice = [&](int slice) {
     T* to = stages + slice % kStages * 2 * Tiling::kOperand;
     const int k = slice * kDepth;
-    copy_slice<kAligned, kStoredA>(to, a, args.a_stride, first_row, args.rows, k, args.depth);
-    copy_slice<kAligned, kStoredB>(to + Tiling::kOperand, b, args.b_stride, first_col, args.cols, k,
+    copy_slice<kAligned, kStoredA>(to, part.a, args.a_stride, part.first_row, args.rows, k, args.depth);
+    copy_slice<kAligned, kStoredB>(to + Tiling::kOperand, part.b, args.b_stride, part.first_col, args.cols, k,
                                    args.depth);
   };
   const int slices = (args.depth + kDepth - 1) / kDepth;
@@ -216,52 +88,29 @@ __global__ void __launch_bounds__(ProductTiling<T>::kThreads)
                                          OperandTile<T, kStoredB>{from + Tiling::kOperand}, warp_col);
   }
 
-  const SharedTile<T, kEdge> result{stages};
+  const ResultTile<T> result{stages};
+  const int thread = static_cast<int>(threadIdx.x);
   cp_async_wait<0>();
   __syncthreads();  // the slices have been read
-  const bool has_addend = args.addend != nullptr;
-  if (has_addend) {
-    const T* addend =
-        args.addend + blockIdx.y * args.c_matrix + static_cast<int64_t>(first_row) * args.cols + first_col;
-    copy_part<kAligned, kEdge, Tiling::kThreads>(result, addend, args.cols, args.rows - first_row,
-                                                 args.cols - first_col);
-    cp_async_commit();
-    cp_async_wait<0>();
+  if (part.addend != nullptr) {
+    copy_addend<kAligned, Tiling::kThreads>(args, part, result, thread);
     __syncthreads();
   }
-  combine(result, warp_row, warp_col, args.alpha, args.beta, has_addend, product);
-  __syncthreads();
-  if constexpr (kSymmetric) {
-    if (tile_row == tile_col) {
-      mirror_tile(result);
-      __syncthreads();
-    } else {
-      write_transposed<kAligned>(args, c, result, first_row, first_col);
-    }
-  }
-  write_tile<kAligned>(args, c, result, first_row, first_col);
+  combine(result, warp_row, warp_col, args.alpha, args.beta, part.addend != nullptr, product);
+  finish_tile<kSymmetric, kAligned, Tiling::kThreads>(args, part, result, thread, [] { __syncthreads(); });
 }
 
 // --- launchers ---
 
 template <class T, Stored kStoredA, Stored kStoredB, bool kSymmetric, bool kAligned>
-cudaError_t launch_product(BatchedProduct<T> args, int64_t batch, cudaStream_t stream) {
+cudaError_t launch_portable(const BatchedProduct<T>& args, int64_t batch, cudaStream_t stream) {
   using Tiling = ProductTiling<T>;
-  constexpr int64_t kMaximumBatch = 65535;  // of one launch: gridDim.y
   const auto kernel = &polar_product_kernel<T, kStoredA, kStoredB, kSymmetric, kAligned>;
-  cudaError_t status = device_allow_dynamic_shared(kernel, Tiling::kSharedBytes);
-  const int64_t down = divide_up(args.rows, Tiling::kEdge), across = divide_up(args.cols, Tiling::kEdge);
-  const int64_t tiles = kSymmetric ? down * (down + 1) / 2 : down * across;
-  for (int64_t first = 0; first < batch && status == cudaSuccess; first += kMaximumBatch) {
-    const int64_t count = batch - first < kMaximumBatch ? batch - first : kMaximumBatch;
-    const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(count));
-    status = device_launch(LaunchConfig(grid, Tiling::kThreads, Tiling::kSharedBytes, stream), kernel, args);
-    args.a += count * args.a_matrix;
-    args.b += count * args.b_matrix;
-    args.c += count * args.c_matrix;
-    if (args.addend != nullptr) args.addend += count * args.c_matrix;
-  }
-  return status;
+  const cudaError_t status = device_allow_dynamic_shared(kernel, Tiling::kSharedBytes);
+  if (status != cudaSuccess) return status;
+  const LaunchConfig launch(product_grid<kSymmetric>(args, batch), Tiling::kThreads, Tiling::kSharedBytes,
+                            stream);
+  return device_launch(launch, kernel, args);
 }
 
 template <Stored kStoredA, Stored kStoredB, bool kSymmetric, class T>
@@ -269,8 +118,8 @@ cudaError_t launch_product(const BatchedProduct<T>& args, int64_t batch, cudaStr
   const bool aligned = aligned_for_vectors(args.a, args.a_stride) &&
                        aligned_for_vectors(args.b, args.b_stride) &&
                        aligned_for_vectors(args.addend, args.cols) && aligned_for_vectors(args.c, args.cols);
-  return aligned ? launch_product<T, kStoredA, kStoredB, kSymmetric, true>(args, batch, stream)
-                 : launch_product<T, kStoredA, kStoredB, kSymmetric, false>(args, batch, stream);
+  return aligned ? launch_portable<T, kStoredA, kStoredB, kSymmetric, true>(args, batch, stream)
+                 : launch_portable<T, kStoredA, kStoredB, kSymmetric, false>(args, batch, stream);
 }
 
 template <class T>

@@ -123,6 +123,14 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
+// Keeps the compiler from moving what is done with accumulators across this place (no instruction): before
+// the first wgmma on them and after the wait for the last.
+template <int count>
+__device__ __forceinline__ void wgmma_hold(float (&d)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
 // d (64, n) = a b, or += with `accumulate`, for bf16 a (64, 16) and b (16, n) by the four warps of a
 // warpgroup. a is a descriptor (k is contiguous) or, a warp its 16 rows, registers as in mma_m16n8k16.
 // Element i of d in thread t: row 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2), column 8 * (i / 4) + 2 * (t %
@@ -223,6 +231,8 @@ using emulator::wgmma_commit;
 using emulator::wgmma_fence;
 using emulator::wgmma_wait;
 
+template <int count>
+void wgmma_hold(float (&)[count]) {}
 template <Major major_b = Major::k>
 void wgmma_m64n64k16(float (&d)[32], uint64_t a, uint64_t b, bool accumulate,
                      std::source_location where = std::source_location::current()) {

@@ -10,7 +10,9 @@ namespace polar::cuda {
 namespace {
 
 void require_batch(const Tensor& x) {
+  constexpr int64_t kMaximumBatch = 65535;  // gridDim.y
   require(x.shape.rank() == 3, "polar: a batch of matrices (batch, m, n)");
+  require(x.shape[0] <= kMaximumBatch, "polar: a batch of up to 65535 matrices");
 }
 
 void require_square(const Tensor& a, int64_t batch, int64_t size) {
@@ -18,10 +20,11 @@ void require_square(const Tensor& a, int64_t batch, int64_t size) {
           "polar: a batch of square matrices (batch, s, s), s the short side of x");
 }
 
-// The partial sums of a batch lie in the backend's scratch: room for 2,048 matrices of any size.
+// The partial sums of a batch lie in the backend's scratch: room for 2,048 matrices of any size, more of
+// small ones.
 void require_room(int64_t batch, int64_t count, size_t scratch_bytes) {
   require(static_cast<size_t>(kernels::polar_partials(batch, count)) <= scratch_bytes / sizeof(double),
-          "polar: a batch of up to 2048 matrices");
+          "polar: a batch of up to 2048 large matrices");
 }
 
 }  // namespace
