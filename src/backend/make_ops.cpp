@@ -18,9 +18,12 @@ std::string cuda_problem() {
   return check.usable ? "" : check.found;
 }
 std::unique_ptr<Ops> make_cuda(const DeviceOptions& options) {
+  if (options.plan_only) return std::make_unique<cuda::CudaOps>(cuda::CudaOps::PlanOnly{});
   return std::make_unique<cuda::CudaOps>(kDevice, options.gemm_cache);
 }
+constexpr bool kHaveCuda = true;
 #else
+constexpr bool kHaveCuda = false;
 std::string cuda_problem() {
   return "this binary was built without CUDA";
 }
@@ -35,6 +38,7 @@ std::unique_ptr<Ops> make_ops(const DeviceOptions& options) {
   if (options.device == "cpu") return std::make_unique<cpu::CpuOps>(options.threads);
   if (options.device != "auto" && options.device != "cuda")
     fail_usage("device '{}': expected auto, cpu or cuda", options.device);
+  if (options.plan_only && options.device == "cuda" && kHaveCuda) return make_cuda(options);
   const std::string problem = cuda_problem();
   if (problem.empty()) return make_cuda(options);
   if (options.device == "auto") return std::make_unique<cpu::CpuOps>(options.threads);

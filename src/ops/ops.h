@@ -192,6 +192,8 @@ class Ops {
   virtual std::string device_name() const = 0;     // "cpu: 2 threads, AVX-512"
   virtual bool supports(DType compute) const = 0;  // for parameters and activations
   virtual bool host_memory() const = 0;            // device memory can be read by the host directly
+  // Device memory that the backend keeps for itself, beside what is allocated.
+  virtual size_t fixed_bytes() const { return 0; }
   virtual void* allocate(size_t bytes) = 0;        // aligned to MemoryPlan::kAlignment; Error naming the need
   virtual void release(void* memory) noexcept = 0;
   // Host memory that copies to the device fast and in the background (pinned, where that is a difference).
@@ -279,6 +281,8 @@ struct DeviceOptions {
   // CUDA: the file that keeps which GEMM algorithms were measured to be the fastest. Empty: nothing is
   // measured, the library's first proposal is taken. Either way a run that goes on computes the same bits.
   std::string gemm_cache = "";
+  // Only what a plan needs will be asked: name, formats, sizes of workspaces. `cuda` then needs no GPU.
+  bool plan_only = false;
 };
 
 // Makes the backend. Errors (exit code 2): an unknown device, or one that this binary or machine does not

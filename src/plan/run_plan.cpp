@@ -7,12 +7,13 @@
 namespace polar {
 namespace {
 
-ModelUse training_use(const Experiment& e, int64_t micro_sequences) {
+ModelUse training_use(const Experiment& e, const Ops& ops, int64_t micro_sequences) {
   ModelUse use;
   use.micro_sequences = micro_sequences;
   use.time = e.data.sequence_length;
   use.recompute = e.train.recompute;
-  if (e.precision.compute == "bf16") use.dtype = DType::bf16;
+  // Where the device has no bf16 (precision_gaps says so) the plan is that of fp32.
+  if (e.precision.compute == "bf16" && ops.supports(DType::bf16)) use.dtype = DType::bf16;
   return use;
 }
 
@@ -62,7 +63,7 @@ RunPlan::RunPlan(const Experiment& e, const Ops& ops)
     : sequences_per_step(sequences(e)),
       micro_sequences(micro(e)),
       micro_steps(sequences_per_step / micro_sequences),
-      model(e.model, training_use(e, micro_sequences)),
+      model(e.model, training_use(e, ops, micro_sequences)),
       optimizer(resolved_optimizer(e), e.schedule, model.registry(), e.train.max_steps, DType::f32) {
   const int64_t time = e.data.sequence_length;
   model.plan(device, ops);

@@ -44,9 +44,9 @@ INSTANTIATE_TEST_SUITE_P(Configs, Preset, ::testing::ValuesIn(complete_configura
 TEST(Presets, AreAllThere) {
   for (const char* name :
        {"demo.yaml", "reference.yaml", "models/qwen2.5-0.5b.yaml", "models/qwen2.5-1.5b.yaml",
-        "models/qwen3-0.6b.yaml", "models/qwen3-1.7b.yaml", "models/124m.yaml", "models/polargrad-540m.yaml",
-        "bench/3m.yaml", "bench/16m.yaml", "learning/adamw.yaml", "learning/muon.yaml",
-        "learning/polargrad.yaml"})
+        "models/qwen2.5-3b.yaml", "models/qwen3-0.6b.yaml", "models/qwen3-1.7b.yaml", "models/124m.yaml",
+        "models/polargrad-540m.yaml", "bench/3m.yaml", "bench/16m.yaml", "learning/adamw.yaml",
+        "learning/muon.yaml", "learning/polargrad.yaml"})
     EXPECT_TRUE(fs::is_regular_file(kConfigs / name)) << name;
 }
 

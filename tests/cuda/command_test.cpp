@@ -49,6 +49,24 @@ TEST_F(EmulatedCommand, TrainsInBf16ContinuesExactlyEvaluatesAndGenerates) {
   EXPECT_NE(text.output.find("It is"), std::string::npos) << text.output;
 }
 
+// Needs no device: what fits into a card that is not here.
+TEST_F(EmulatedCommand, ThePlanSaysWhichMicroBatchFits) {
+  const std::string preset = std::string(POLAR_SOURCE_DIR) + "/configs/models/qwen2.5-0.5b.yaml";
+  const auto plan = [&](const std::string& memory) {
+    return command({"plan", preset, "--device", "cuda", "--memory", memory});
+  };
+  const Finished large = plan("80GB"), small = plan("2GB"), wrong = plan("8zB");
+  EXPECT_EQ(large.code, 0) << large.output;
+  const size_t table = large.output.find("largest micro-batch");
+  ASSERT_NE(table, std::string::npos) << large.output;
+  for (const char* level : {"none ", "mlp ", "layer "})
+    EXPECT_NE(large.output.find(level, table), std::string::npos) << large.output;
+  EXPECT_EQ(large.output.find("none fits"), std::string::npos) << large.output;
+  EXPECT_NE(small.output.find("none fits"), std::string::npos) << small.output;
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_NE(wrong.output.find("found '8zB'"), std::string::npos) << wrong.output;
+}
+
 TEST_F(EmulatedCommand, TheVersionNamesTheDevice) {
   const Finished version = command({"--version"});
   EXPECT_EQ(version.code, 0);

@@ -1,5 +1,7 @@
 // Whole training steps of tiny models on the CUDA backend against the CPU backend: loss, every gradient, and
 // the losses of some steps with both kinds of optimizer.
+#include <cuda_runtime_api.h>
+
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -105,6 +107,7 @@ class Training {
   Values gradient(int index) { return read(model_.gradient(index)); }
   Values parameters() { return read(model_.parameters()); }
   const ParameterRegistry& registry() const { return model_.registry(); }
+  size_t planned_bytes() const { return plan_.total_bytes(); }
 
  private:
   static OptimizerConfig with_products(const std::string& products) {
@@ -199,6 +202,21 @@ TEST_P(WholeModel, TrainsInBf16WithPolarFactorsInBf16) {
   want.forward_backward();
   got.forward_backward();
   EXPECT_NEAR(got.loss() / want.loss(), 1.0, 2e-2);
+}
+
+// Nothing is allocated that the plan does not say.
+TEST_P(WholeModel, TheDeviceGivesWhatThePlanSays) {
+  const auto free_bytes = [] {
+    size_t free = 0, total = 0;
+    EXPECT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+    return free;
+  };
+  const size_t before = free_bytes();
+  CudaOps ops;
+  Training training(ops, GetParam(), DType::bf16, Recompute::none, "reduced");
+  training.forward_backward();
+  training.update();
+  EXPECT_EQ(before - free_bytes(), training.planned_bytes() + ops.fixed_bytes());
 }
 
 TEST_P(WholeModel, AStepHasTheSameBitsInEveryOrderOfThreads) {

@@ -26,9 +26,10 @@ TEST_P(ParameterCount, IsThePublishedOne) {
 INSTANTIATE_TEST_SUITE_P(
     Presets, ParameterCount,
     testing::Values(Known{"models/qwen2.5-0.5b", 494'032'768}, Known{"models/qwen2.5-1.5b", 1'543'714'304},
-                    Known{"models/qwen3-0.6b", 596'049'920}, Known{"models/qwen3-1.7b", 1'720'574'976},
-                    Known{"models/polargrad-540m", 540'865'536}, Known{"models/124m", 123'588'864},
-                    Known{"demo", 5'770'880}, Known{"bench/3m", 3'148'608}, Known{"bench/16m", 15'736'192}));
+                    Known{"models/qwen2.5-3b", 3'085'938'688}, Known{"models/qwen3-0.6b", 596'049'920},
+                    Known{"models/qwen3-1.7b", 1'720'574'976}, Known{"models/polargrad-540m", 540'865'536},
+                    Known{"models/124m", 123'588'864}, Known{"demo", 5'770'880}, Known{"bench/3m", 3'148'608},
+                    Known{"bench/16m", 15'736'192}));
 
 }  // namespace
 }  // namespace polar::test

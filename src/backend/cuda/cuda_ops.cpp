@@ -20,14 +20,16 @@ CudaOps::CudaOps(int device, std::string gemm_cache)
       scratch_(make_device_memory(kScratchBytes)),
       gemm_(std::make_unique<GemmPlans>(std::move(gemm_cache), describe_device(device))) {}
 
+CudaOps::CudaOps(PlanOnly) : device_(-1), stream_(nullptr) {}
+
 CudaOps::~CudaOps() = default;
 
-size_t CudaOps::fixed_bytes() {
+size_t CudaOps::fixed_bytes() const {
   return kScratchBytes + GemmPlans::kWorkspaceBytes;
 }
 
 std::string CudaOps::device_name() const {
-  return "cuda: " + describe_device(device_);
+  return device_ < 0 ? "cuda: planned" : "cuda: " + describe_device(device_);
 }
 
 void* CudaOps::allocate(size_t bytes) {

@@ -18,18 +18,22 @@ class CudaOps final : public Ops {
   // Uses the GPU with this index (CUDA_VISIBLE_DEVICES numbers them). Error if it cannot be used.
   // `gemm_cache`: a file that keeps the measured choice of GEMM algorithms; empty: measured in every process.
   explicit CudaOps(int device = 0, std::string gemm_cache = "");
+  // Touches no GPU and needs none: only device_name, supports, host_memory, fixed_bytes and the sizes of
+  // workspaces may be asked.
+  struct PlanOnly {};
+  explicit CudaOps(PlanOnly);
   ~CudaOps() override;
   CudaOps(const CudaOps&) = delete;
   CudaOps& operator=(const CudaOps&) = delete;
 
-  // Device memory beyond what was allocated: the scratch of reductions and the workspace of products.
-  static size_t fixed_bytes();
   // What every operation is queued on.
   const Stream& stream() const { return stream_; }
 
   std::string device_name() const override;
   bool supports(DType compute) const override { return compute == DType::f32 || compute == DType::bf16; }
   bool host_memory() const override { return false; }
+  // The scratch of reductions and the workspace of products.
+  size_t fixed_bytes() const override;
   void* allocate(size_t bytes) override;
   void release(void* memory) noexcept override;
   void* allocate_host(size_t bytes) override;

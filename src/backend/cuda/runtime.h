@@ -42,6 +42,7 @@ inline DeviceMemory make_device_memory(size_t bytes) {
 class Stream {
  public:
   Stream();
+  explicit Stream(std::nullptr_t) {}  // none: nothing can be queued
   cudaStream_t get() const { return stream_.get(); }
   void synchronize() const;
   // Work queued on this stream from now on waits for what `event` recorded.
