@@ -132,7 +132,7 @@ __device__ __forceinline__ void wgmma_hold(float (&d)[count]) {
 }
 
 // d (64, n) = a b, or += with `accumulate`, for bf16 a (64, 16) and b (16, n) by the four warps of a
-// warpgroup. a is a descriptor (k is contiguous) or, a warp its 16 rows, registers as in mma_m16n8k16.
+// warpgroup. a is a descriptor or, a warp its 16 rows, registers as in mma_m16n8k16.
 // Element i of d in thread t: row 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2), column 8 * (i / 4) + 2 * (t %
 // 4) + i % 2.
 #define POLAR_REGISTERS_32                                  \
@@ -153,17 +153,18 @@ __device__ __forceinline__ void wgmma_hold(float (&d)[count]) {
   POLAR_ACCUMULATORS_32(d), POLAR_ACCUMULATORS_8(d, 32), POLAR_ACCUMULATORS_8(d, 40), \
       POLAR_ACCUMULATORS_8(d, 48), POLAR_ACCUMULATORS_8(d, 56)
 
-template <Major major_b = Major::k>
+template <Major major_b = Major::k, Major major_a = Major::k>
 __device__ __forceinline__ void wgmma_m64n64k16(float (&d)[32], uint64_t a, uint64_t b, bool accumulate) {
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
       "setp.ne.b32 p, %34, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " POLAR_REGISTERS_32
-      ", %32, %33, p, 1, 1, 0, %35;\n"
+      ", %32, %33, p, 1, 1, %36, %35;\n"
       "}\n"
       : POLAR_ACCUMULATORS_32(d)
-      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(major_b)));
+      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(major_b)),
+        "n"(static_cast<int>(major_a)));
 }
 template <Major major_b = Major::k>
 __device__ __forceinline__ void wgmma_m64n64k16(float (&d)[32], const uint32_t (&a)[4], uint64_t b,
@@ -179,17 +180,18 @@ __device__ __forceinline__ void wgmma_m64n64k16(float (&d)[32], const uint32_t (
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)),
         "n"(static_cast<int>(major_b)));
 }
-template <Major major_b = Major::k>
+template <Major major_b = Major::k, Major major_a = Major::k>
 __device__ __forceinline__ void wgmma_m64n128k16(float (&d)[64], uint64_t a, uint64_t b, bool accumulate) {
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
       "setp.ne.b32 p, %66, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " POLAR_REGISTERS_64
-      ", %64, %65, p, 1, 1, 0, %67;\n"
+      ", %64, %65, p, 1, 1, %68, %67;\n"
       "}\n"
       : POLAR_ACCUMULATORS_64(d)
-      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(major_b)));
+      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(major_b)),
+        "n"(static_cast<int>(major_a)));
 }
 template <Major major_b = Major::k>
 __device__ __forceinline__ void wgmma_m64n128k16(float (&d)[64], const uint32_t (&a)[4], uint64_t b,
@@ -233,25 +235,25 @@ using emulator::wgmma_wait;
 
 template <int count>
 void wgmma_hold(float (&)[count]) {}
-template <Major major_b = Major::k>
+template <Major major_b = Major::k, Major major_a = Major::k>
 void wgmma_m64n64k16(float (&d)[32], uint64_t a, uint64_t b, bool accumulate,
                      std::source_location where = std::source_location::current()) {
-  emulator::wgmma(d, 64, a, nullptr, b, major_b == Major::mn, accumulate, where);
+  emulator::wgmma(d, 64, a, nullptr, b, major_a == Major::mn, major_b == Major::mn, accumulate, where);
 }
 template <Major major_b = Major::k>
 void wgmma_m64n64k16(float (&d)[32], const uint32_t (&a)[4], uint64_t b, bool accumulate,
                      std::source_location where = std::source_location::current()) {
-  emulator::wgmma(d, 64, 0, a, b, major_b == Major::mn, accumulate, where);
+  emulator::wgmma(d, 64, 0, a, b, false, major_b == Major::mn, accumulate, where);
 }
-template <Major major_b = Major::k>
+template <Major major_b = Major::k, Major major_a = Major::k>
 void wgmma_m64n128k16(float (&d)[64], uint64_t a, uint64_t b, bool accumulate,
                       std::source_location where = std::source_location::current()) {
-  emulator::wgmma(d, 128, a, nullptr, b, major_b == Major::mn, accumulate, where);
+  emulator::wgmma(d, 128, a, nullptr, b, major_a == Major::mn, major_b == Major::mn, accumulate, where);
 }
 template <Major major_b = Major::k>
 void wgmma_m64n128k16(float (&d)[64], const uint32_t (&a)[4], uint64_t b, bool accumulate,
                       std::source_location where = std::source_location::current()) {
-  emulator::wgmma(d, 128, 0, a, b, major_b == Major::mn, accumulate, where);
+  emulator::wgmma(d, 128, 0, a, b, false, major_b == Major::mn, accumulate, where);
 }
 
 #endif

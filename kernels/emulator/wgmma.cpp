@@ -51,7 +51,8 @@ float& accumulator(const WarpProduct& product, uint32_t lane, uint32_t i) {
 void read_a(const WarpProduct& product, float (&a)[16][16]) {
   if (!product.a_in_registers) {
     for (uint32_t row = 0; row < 16; ++row)
-      for (uint32_t k = 0; k < 16; ++k) a[row][k] = element(product.a, true, product.first_row + row, k);
+      for (uint32_t k = 0; k < 16; ++k)
+        a[row][k] = element(product.a, !product.a_transposed, product.first_row + row, k);
     return;
   }
   for (uint32_t lane = 0; lane < 32; ++lane)
@@ -143,10 +144,11 @@ void issue(Issue argument, int columns, std::source_location where) {
   warp_collective(kFullWarp, &do_issue, &argument, "wgmma.mma_async", where);
 }
 
-WarpProduct operands(uint64_t a, uint64_t b, bool b_transposed, bool accumulate) {
+WarpProduct operands(uint64_t a, uint64_t b, bool a_transposed, bool b_transposed, bool accumulate) {
   WarpProduct product;
   product.a = a;
   product.b = b;
+  product.a_transposed = a_transposed;
   product.b_transposed = b_transposed;
   product.accumulate = accumulate;
   return product;
@@ -154,13 +156,13 @@ WarpProduct operands(uint64_t a, uint64_t b, bool b_transposed, bool accumulate)
 
 }  // namespace
 
-void wgmma(float* d, int columns, uint64_t a, const uint32_t* a_registers, uint64_t b, bool b_transposed,
-           bool accumulate, std::source_location where) {
-  issue({d, nullptr, a_registers, operands(a, b, b_transposed, accumulate)}, columns, where);
+void wgmma(float* d, int columns, uint64_t a, const uint32_t* a_registers, uint64_t b, bool a_transposed,
+           bool b_transposed, bool accumulate, std::source_location where) {
+  issue({d, nullptr, a_registers, operands(a, b, a_transposed, b_transposed, accumulate)}, columns, where);
 }
 void wgmma_scattered(float* const* d, int columns, uint64_t a, const uint32_t* a_registers, uint64_t b,
-                     bool b_transposed, bool accumulate, std::source_location where) {
-  issue({nullptr, d, a_registers, operands(a, b, b_transposed, accumulate)}, columns, where);
+                     bool a_transposed, bool b_transposed, bool accumulate, std::source_location where) {
+  issue({nullptr, d, a_registers, operands(a, b, a_transposed, b_transposed, accumulate)}, columns, where);
 }
 
 void wgmma_fence() {

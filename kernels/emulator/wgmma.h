@@ -8,12 +8,12 @@
 namespace polar::emulator {
 
 // d (64, columns): columns / 2 accumulators of this thread. a: a descriptor, or with a_registers those
-// instead.
-void wgmma(float* d, int columns, uint64_t a, const uint32_t* a_registers, uint64_t b, bool b_transposed,
-           bool accumulate, std::source_location where);
+// instead. Transposed: not k is contiguous, but the index of the result.
+void wgmma(float* d, int columns, uint64_t a, const uint32_t* a_registers, uint64_t b, bool a_transposed,
+           bool b_transposed, bool accumulate, std::source_location where);
 // The same with accumulators in places of their own; the array has to stay until the wait.
 void wgmma_scattered(float* const* d, int columns, uint64_t a, const uint32_t* a_registers, uint64_t b,
-                     bool b_transposed, bool accumulate, std::source_location where);
+                     bool a_transposed, bool b_transposed, bool accumulate, std::source_location where);
 void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait_groups(int pending);

@@ -43,7 +43,7 @@ struct StaticShared {
 // A wgmma of one warp: its 16 rows.
 struct WarpProduct {
   uint64_t a = 0, b = 0;  // descriptors
-  bool a_in_registers = false, b_transposed = false, accumulate = false;
+  bool a_in_registers = false, a_transposed = false, b_transposed = false, accumulate = false;
   uint32_t columns = 0, first_row = 0;
   int group = 0;
   float* d[32] = {};                 // by lane, its accumulators

@@ -53,8 +53,8 @@ __global__ void tile_kernel(const __grid_constant__ CUtensorMap map, uint16_t* o
 }
 
 // c (64, columns) f32 = a (64, 64) b, with b given as (columns, 64) or, major mn, as (64, columns). a comes
-// from shared memory or from registers.
-template <int columns, Major major_b, bool a_in_registers>
+// from shared memory, where major mn means that its transpose is given, or from registers.
+template <int columns, Major major_b, bool a_in_registers, Major major_a = Major::k>
 __global__ void __launch_bounds__(128)
     product_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap b_map,
                    const bf16* a, float* c) {
@@ -87,15 +87,15 @@ __global__ void __launch_bounds__(128)
 #pragma unroll
   for (int step = 0; step < 4; ++step) {
     const uint64_t b_at = b_descriptor + static_cast<uint64_t>(step) * (major_b == Major::k ? 2 : 128);
-    const uint64_t a_at = a_descriptor + static_cast<uint64_t>(step) * 2;
+    const uint64_t a_at = a_descriptor + static_cast<uint64_t>(step) * (major_a == Major::k ? 2 : 128);
     if constexpr (columns == 64 && a_in_registers)
       wgmma_m64n64k16<major_b>(d, fragments[step], b_at, step > 0);
     else if constexpr (columns == 64)
-      wgmma_m64n64k16<major_b>(d, a_at, b_at, step > 0);
+      wgmma_m64n64k16<major_b, major_a>(d, a_at, b_at, step > 0);
     else if constexpr (a_in_registers)
       wgmma_m64n128k16<major_b>(d, fragments[step], b_at, step > 0);
     else
-      wgmma_m64n128k16<major_b>(d, a_at, b_at, step > 0);
+      wgmma_m64n128k16<major_b, major_a>(d, a_at, b_at, step > 0);
   }
   wgmma_commit();
   wgmma_wait<0>();

@@ -75,7 +75,7 @@ TEST_F(Hopper, TilesAreSwizzledAndFilledUp) {
   }
 }
 
-template <int columns, Major major_b, bool a_in_registers>
+template <int columns, Major major_b, bool a_in_registers, Major major_a = Major::k>
 void check_product() {
   SCOPED_TRACE(testing::Message() << columns << " columns");
   constexpr bool transposed = major_b == Major::mn;
@@ -85,7 +85,7 @@ void check_product() {
   const CUtensorMap a_map = map_of(a_device, 64, 64, 64);
   const CUtensorMap b_map =
       transposed ? map_of(b_device, 64, columns, 64) : map_of(b_device, columns, 64, columns);
-  const auto kernel = &product_kernel<columns, major_b, a_in_registers>;
+  const auto kernel = &product_kernel<columns, major_b, a_in_registers, major_a>;
   ASSERT_EQ(device_launch(LaunchConfig(1, 128, 3 * kTileBytes + 64), kernel, a_map, b_map,
                           reinterpret_cast<const bf16*>(a_device.get()), c_device.get()),
             cudaSuccess);
@@ -94,7 +94,7 @@ void check_product() {
     for (int col = 0; col < columns; ++col) {
       float want = 0.0f;
       for (int k = 0; k < 64; ++k)
-        want += value_of(a[static_cast<size_t>(row * 64 + k)]) *
+        want += value_of(a[static_cast<size_t>(major_a == Major::mn ? k * 64 + row : row * 64 + k)]) *
                 value_of(b[static_cast<size_t>(transposed ? k * columns + col : col * 64 + k)]);
       ASSERT_EQ(c[static_cast<size_t>(row * columns + col)], want) << row << ", " << col;
     }
@@ -110,6 +110,10 @@ TEST_F(Hopper, WarpgroupProducts) {
     check_product<64, Major::mn, true>();
     check_product<128, Major::k, true>();
     check_product<128, Major::mn, true>();
+    check_product<64, Major::k, false, Major::mn>();
+    check_product<64, Major::mn, false, Major::mn>();
+    check_product<128, Major::k, false, Major::mn>();
+    check_product<128, Major::mn, false, Major::mn>();
   });
 }
 

@@ -20,8 +20,8 @@ template __global__ void ldmatrix_kernel<true, 2>(uint32_t*);
 template __global__ void ldmatrix_kernel<false, 4>(uint32_t*);
 template __global__ void ldmatrix_kernel<true, 4>(uint32_t*);
 
-#define PRODUCT_KERNEL(columns, major, registers)                     \
-  template __global__ void product_kernel<columns, major, registers>( \
+#define PRODUCT_KERNEL(columns, ...)                             \
+  template __global__ void product_kernel<columns, __VA_ARGS__>( \
       const __grid_constant__ CUtensorMap, const __grid_constant__ CUtensorMap, const bf16*, float*)
 PRODUCT_KERNEL(64, Major::k, false);
 PRODUCT_KERNEL(64, Major::k, true);
@@ -31,6 +31,10 @@ PRODUCT_KERNEL(128, Major::k, false);
 PRODUCT_KERNEL(128, Major::k, true);
 PRODUCT_KERNEL(128, Major::mn, false);
 PRODUCT_KERNEL(128, Major::mn, true);
+PRODUCT_KERNEL(64, Major::k, false, Major::mn);
+PRODUCT_KERNEL(64, Major::mn, false, Major::mn);
+PRODUCT_KERNEL(128, Major::k, false, Major::mn);
+PRODUCT_KERNEL(128, Major::mn, false, Major::mn);
 
 template __global__ void faulty_kernel<Fault::none>(const __grid_constant__ CUtensorMap, float*);
 template __global__ void faulty_kernel<Fault::wait_for_tile>(const __grid_constant__ CUtensorMap, float*);

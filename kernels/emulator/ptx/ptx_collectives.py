@@ -147,8 +147,9 @@ def warpgroup(t, name, parts, operands):
         raise NotTranslated
     d, in_registers = elements(operands[0]), operands[1].startswith('{')
     immediates = operands[4:]
-    if immediates[:2] != ['1', '1'] or (not in_registers and immediates[2] != '0'):
-        raise NotTranslated  # negated operands, or a that is not contiguous in k
+    if immediates[:2] != ['1', '1']:
+        raise NotTranslated  # negated operands
+    a_transposed = '0' if in_registers else immediates[2]
     # The products are carried out at the wait, into the registers themselves.
     places = f'wgmma_{len(t.declarations)}'
     t.declare_local(f'float* {places}[{len(d)}];')
@@ -160,8 +161,8 @@ def warpgroup(t, name, parts, operands):
         t.emit(array(t, 'const uint32_t', 'a', elements(operands[1]), 'b32'))
         registers = 'a'
     a, b = '0' if in_registers else t.value(operands[1], 'u64'), t.value(operands[2], 'u64')
-    return t.emit(f'wgmma_scattered({places}, {shape.group(1)}, {a}, {registers}, {b}, {immediates[-1]}, '
-                  f'{t.value(operands[3], "pred")}, here()); }}')
+    return t.emit(f'wgmma_scattered({places}, {shape.group(1)}, {a}, {registers}, {b}, {a_transposed}, '
+                  f'{immediates[-1]}, {t.value(operands[3], "pred")}, here()); }}')
 
 
 def translate(t, name, parts, operands):
