@@ -113,11 +113,17 @@ cudaError_t launch_portable(const BatchedProduct<T>& args, int64_t batch, cudaSt
   return device_launch(launch, kernel, args);
 }
 
-template <Stored kStoredA, Stored kStoredB, bool kSymmetric, class T>
+template <PolarProduct kKind, class T>
 cudaError_t launch_product(const BatchedProduct<T>& args, int64_t batch, cudaStream_t stream) {
+  constexpr Stored kStoredA =
+      kKind == PolarProduct::symmetric_by_column ? Stored::depth_row : Stored::row_depth;
+  constexpr Stored kStoredB = kKind == PolarProduct::symmetric_by_row ? Stored::row_depth : Stored::depth_row;
+  constexpr bool kSymmetric = kKind != PolarProduct::general;
   const bool aligned = aligned_for_vectors(args.a, args.a_stride) &&
                        aligned_for_vectors(args.b, args.b_stride) &&
                        aligned_for_vectors(args.addend, args.cols) && aligned_for_vectors(args.c, args.cols);
+  if constexpr (sizeof(T) == sizeof(bf16))
+    if (aligned && has_polar_products_sm90()) return polar_product_sm90(kKind, args, batch, stream);
   return aligned ? launch_portable<T, kStoredA, kStoredB, kSymmetric, true>(args, batch, stream)
                  : launch_portable<T, kStoredA, kStoredB, kSymmetric, false>(args, batch, stream);
 }
@@ -140,8 +146,8 @@ cudaError_t polar_gram(const T* x, T* a, int64_t batch, int64_t m, int64_t n, cu
                                .c_matrix = int64_t{size} * size,
                                .alpha = 1.0f,
                                .beta = 0.0f};
-  return wide ? launch_product<Stored::row_depth, Stored::row_depth, true>(args, batch, stream)
-              : launch_product<Stored::depth_row, Stored::depth_row, true>(args, batch, stream);
+  return wide ? launch_product<PolarProduct::symmetric_by_row>(args, batch, stream)
+              : launch_product<PolarProduct::symmetric_by_column>(args, batch, stream);
 }
 
 template <class T>
@@ -162,7 +168,7 @@ cudaError_t polar_polynomial(const T* a, float c1, float c2, T* b, int64_t batch
                                .c_matrix = size * size,
                                .alpha = c2,
                                .beta = c1};
-  return launch_product<Stored::row_depth, Stored::row_depth, true>(args, batch, stream);
+  return launch_product<PolarProduct::symmetric_by_row>(args, batch, stream);
 }
 
 template <class T>
@@ -184,7 +190,7 @@ cudaError_t polar_apply(const T* x, float c0, const T* b, T* y, int64_t batch, i
                                .c_matrix = m * n,
                                .alpha = 1.0f,
                                .beta = c0};
-  return launch_product<Stored::row_depth, Stored::depth_row, false>(args, batch, stream);
+  return launch_product<PolarProduct::general>(args, batch, stream);
 }
 
 template cudaError_t polar_gram(const float*, float*, int64_t, int64_t, int64_t, cudaStream_t);

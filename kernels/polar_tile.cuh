@@ -22,6 +22,17 @@ struct BatchedProduct {
   float alpha, beta;
 };
 
+// The kinds of products: how both operands are stored, and whether only half of the tiles are computed.
+enum class PolarProduct {
+  symmetric_by_row,     // x x^T: both row_depth
+  symmetric_by_column,  // x^T x: both depth_row
+  general               // a row_depth, b depth_row
+};
+// The same product by Hopper's kernels, where they can run; rows are whole 16-byte pieces.
+bool has_polar_products_sm90();
+cudaError_t polar_product_sm90(PolarProduct kind, const BatchedProduct<bf16>& args, int64_t batch,
+                               cudaStream_t stream);
+
 template <class T>
 using ResultTile = SharedTile<T, kPolarEdge>;
 

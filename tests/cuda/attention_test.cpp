@@ -220,10 +220,12 @@ TEST(CudaAttention, AgreesWithTheCpuInFloat) {
 }
 
 TEST(CudaAttention, AgreesWithTheCpuInBf16) {
-  for (const Case& c : kCases) expect_cpu(c, DType::bf16);
+  cuda::test::on_every_kind_of_device([] {
+    for (const Case& c : kCases) expect_cpu(c, DType::bf16);
+  });
 }
 
-TEST(CudaAttention, DecodingGivesTheLastRowsOfTheWholeSequence) {
+void expect_decoding() {
   for (const Case& c : {Case{2, 150, 3, 1, 32, 0, false}, Case{1, 150, 4, 2, 64, 20, true}})
     for (const DType dtype : {DType::f32, DType::bf16})
       for (const int64_t last : {1, 7, 70}) {
@@ -261,23 +263,31 @@ TEST(CudaAttention, DecodingGivesTheLastRowsOfTheWholeSequence) {
       }
 }
 
+TEST(CudaAttention, DecodingGivesTheLastRowsOfTheWholeSequence) {
+  cuda::test::on_every_kind_of_device(expect_decoding);
+}
+
+void expect_same_bits(DType dtype) {
+  for (const Case& c : {Case{2, 130, 3, 1, 32, 0, true}, Case{1, 140, 2, 2, 64, 30, false}}) {
+    const Inputs inputs(c, dtype);
+    cuda::test::expect_same_bits_in_every_order(c.text(), [&] {
+      Device device = cuda_device();
+      Attention a(device, inputs, dtype, DType::f32);
+      a.forward();
+      a.backward();
+      Values all = device.read(a.output);
+      for (const Tensor& x : {a.lse, a.dqkv}) {
+        const Values more = device.read(x);
+        all.insert(all.end(), more.begin(), more.end());
+      }
+      return all;
+    });
+  }
+}
+
 TEST(CudaAttention, BitsDoNotDependOnTheOrderOfThreads) {
-  for (const DType dtype : {DType::f32, DType::bf16})
-    for (const Case& c : {Case{2, 130, 3, 1, 32, 0, true}, Case{1, 140, 2, 2, 64, 30, false}}) {
-      const Inputs inputs(c, dtype);
-      cuda::test::expect_same_bits_in_every_order(c.text(), [&] {
-        Device device = cuda_device();
-        Attention a(device, inputs, dtype, DType::f32);
-        a.forward();
-        a.backward();
-        Values all = device.read(a.output);
-        for (const Tensor& x : {a.lse, a.dqkv}) {
-          const Values more = device.read(x);
-          all.insert(all.end(), more.begin(), more.end());
-        }
-        return all;
-      });
-    }
+  expect_same_bits(DType::f32);
+  cuda::test::on_every_kind_of_device([] { expect_same_bits(DType::bf16); });
 }
 
 // Scores of thousands: the softmax is a choice of one key, nothing overflows.

@@ -37,6 +37,21 @@ inline void expect_same_bits_in_every_order(const std::string& what, const std::
   }
 }
 
+// Calls run() on every kind of device for which this program has kernels: with compute capability 8.0, where
+// the portable ones run, and 9.0, where Hopper's do.
+inline void on_every_kind_of_device(const std::function<void()>& run) {
+  struct Restore {
+    int before = emulator::options().capability;
+    ~Restore() { emulator::options().capability = before; }
+  } restore;
+  for (const int capability : {80, 90}) {
+    if (capability > restore.before) break;
+    SCOPED_TRACE("compute capability " + std::to_string(capability));
+    emulator::options().capability = capability;
+    run();
+  }
+}
+
 // What a bf16 result may differ by that was computed in float and rounded once, element by element: the
 // rounding, and the fp32 tolerance of 1e-5 of the largest element.
 inline void expect_rounded_once(const Values& got, const Values& want, const std::string& what,

@@ -1,7 +1,7 @@
 // The polar family on the CUDA backend against the CPU backend.
 #include "base/error.h"
 #include "cuda/both.h"
-#include "kernels/emulator/options.h"
+#include "cuda/orders.h"
 
 namespace polar::cuda::test {
 namespace {
@@ -72,57 +72,69 @@ TEST(CudaPolar, AZeroMatrixStaysZero) {
   EXPECT_EQ(both.read_cuda(x), Values(70, 0.0));
 }
 
+void expect_gram(DType dtype) {
+  for (const MatrixShape& s : kShapes) {
+    SCOPED_TRACE(s.text(dtype));
+    Both both;
+    const Pair x = both.random(dtype, s.shape(), 1), a = both.constant(dtype, s.square(), 7.0);
+    both.cpu.polar_gram(x.cpu, a.cpu);
+    both.cuda.polar_gram(x.cuda, a.cuda);
+    const Values want = both.read_cpu(a), got = both.read_cuda(a);
+    both.write(x, absolute(both.read_cpu(x)));
+    both.cpu.polar_gram(x.cpu, a.cpu);
+    expect_product(got, want, both.read_cpu(a), s.depth(), dtype, "gram");
+    expect_symmetric(got, s.batch, s.small());
+  }
+}
+
 TEST(CudaPolar, GramIsExactlySymmetric) {
-  for (const DType dtype : kDTypes)
-    for (const MatrixShape& s : kShapes) {
-      SCOPED_TRACE(s.text(dtype));
-      Both both;
-      const Pair x = both.random(dtype, s.shape(), 1), a = both.constant(dtype, s.square(), 7.0);
-      both.cpu.polar_gram(x.cpu, a.cpu);
-      both.cuda.polar_gram(x.cuda, a.cuda);
-      const Values want = both.read_cpu(a), got = both.read_cuda(a);
-      both.write(x, absolute(both.read_cpu(x)));
-      both.cpu.polar_gram(x.cpu, a.cpu);
-      expect_product(got, want, both.read_cpu(a), s.depth(), dtype, "gram");
-      expect_symmetric(got, s.batch, s.small());
-    }
+  expect_gram(DType::f32);
+  on_every_kind_of_device([] { expect_gram(DType::bf16); });
+}
+
+void expect_polynomial(DType dtype) {
+  constexpr double c1 = -4.775, c2 = 2.0315;
+  for (const MatrixShape& s : kShapes) {
+    SCOPED_TRACE(s.text(dtype));
+    Both both;
+    const Pair x = both.random(dtype, s.shape(), 1), a = both.zeros(dtype, s.square());
+    const Pair b = both.constant(dtype, s.square(), 7.0);
+    both.cpu.polar_gram(x.cpu, a.cpu);
+    both.write(a, both.read_cpu(a));  // rounded, and the same on both
+    both.cpu.polar_polynomial(a.cpu, c1, c2, b.cpu);
+    both.cuda.polar_polynomial(a.cuda, c1, c2, b.cuda);
+    const Values want = both.read_cpu(b), got = both.read_cuda(b);
+    both.write(a, absolute(both.read_cpu(a)));
+    both.cpu.polar_polynomial(a.cpu, -c1, c2, b.cpu);
+    expect_product(got, want, both.read_cpu(b), s.small(), dtype, "polynomial");
+    expect_symmetric(got, s.batch, s.small());
+  }
 }
 
 TEST(CudaPolar, PolynomialIsExactlySymmetric) {
-  constexpr double c1 = -4.775, c2 = 2.0315;
-  for (const DType dtype : kDTypes)
-    for (const MatrixShape& s : kShapes) {
-      SCOPED_TRACE(s.text(dtype));
-      Both both;
-      const Pair x = both.random(dtype, s.shape(), 1), a = both.zeros(dtype, s.square());
-      const Pair b = both.constant(dtype, s.square(), 7.0);
-      both.cpu.polar_gram(x.cpu, a.cpu);
-      both.write(a, both.read_cpu(a));  // rounded, and the same on both
-      both.cpu.polar_polynomial(a.cpu, c1, c2, b.cpu);
-      both.cuda.polar_polynomial(a.cuda, c1, c2, b.cuda);
-      const Values want = both.read_cpu(b), got = both.read_cuda(b);
-      both.write(a, absolute(both.read_cpu(a)));
-      both.cpu.polar_polynomial(a.cpu, -c1, c2, b.cpu);
-      expect_product(got, want, both.read_cpu(b), s.small(), dtype, "polynomial");
-      expect_symmetric(got, s.batch, s.small());
-    }
+  expect_polynomial(DType::f32);
+  on_every_kind_of_device([] { expect_polynomial(DType::bf16); });
+}
+
+void expect_apply(DType dtype) {
+  for (const MatrixShape& s : kShapes) {
+    SCOPED_TRACE(s.text(dtype));
+    Both both;
+    const Pair x = both.random(dtype, s.shape(), 1), b = both.random(dtype, s.square(), 2);
+    const Pair y = both.constant(dtype, s.shape(), 7.0);
+    both.cpu.polar_apply(x.cpu, 3.4445, b.cpu, y.cpu);
+    both.cuda.polar_apply(x.cuda, 3.4445, b.cuda, y.cuda);
+    const Values want = both.read_cpu(y), got = both.read_cuda(y);
+    both.write(x, absolute(both.read_cpu(x)));
+    both.write(b, absolute(both.read_cpu(b)));
+    both.cpu.polar_apply(x.cpu, 3.4445, b.cpu, y.cpu);
+    expect_product(got, want, both.read_cpu(y), s.small(), dtype, "apply");
+  }
 }
 
 TEST(CudaPolar, ApplyOnTheShortSide) {
-  for (const DType dtype : kDTypes)
-    for (const MatrixShape& s : kShapes) {
-      SCOPED_TRACE(s.text(dtype));
-      Both both;
-      const Pair x = both.random(dtype, s.shape(), 1), b = both.random(dtype, s.square(), 2);
-      const Pair y = both.constant(dtype, s.shape(), 7.0);
-      both.cpu.polar_apply(x.cpu, 3.4445, b.cpu, y.cpu);
-      both.cuda.polar_apply(x.cuda, 3.4445, b.cuda, y.cuda);
-      const Values want = both.read_cpu(y), got = both.read_cuda(y);
-      both.write(x, absolute(both.read_cpu(x)));
-      both.write(b, absolute(both.read_cpu(b)));
-      both.cpu.polar_apply(x.cpu, 3.4445, b.cpu, y.cpu);
-      expect_product(got, want, both.read_cpu(y), s.small(), dtype, "apply");
-    }
+  expect_apply(DType::f32);
+  on_every_kind_of_device([] { expect_apply(DType::bf16); });
 }
 
 // A Newton-Schulz step of one matrix, and what it gives.
@@ -145,17 +157,15 @@ Values step_of(DType dtype, int64_t batch, int64_t m, int64_t n) {
   return result;
 }
 
+void expect_same_bits(DType dtype) {
+  const Values alone = step_of(dtype, 1, 140, 200);
+  expect_same_bits_in_every_order("a step", [dtype] { return step_of(dtype, 3, 140, 200); });
+  EXPECT_EQ(step_of(dtype, 3, 140, 200), alone);
+}
+
 TEST(CudaPolar, SameBitsInAnyOrderOfThreadsAndInAnyBatch) {
-  emulator::Options& options = emulator::options();
-  const emulator::Options before = options;
-  for (const DType dtype : kDTypes) {
-    const Values first = step_of(dtype, 1, 140, 200);
-    for (const emulator::Order order : {emulator::Order::reverse, emulator::Order::random}) {
-      options.order = order;
-      EXPECT_EQ(step_of(dtype, 3, 140, 200), first);
-    }
-    options = before;
-  }
+  expect_same_bits(DType::f32);
+  on_every_kind_of_device([] { expect_same_bits(DType::bf16); });
 }
 
 TEST(CudaPolar, ViolatedContractsAreRefused) {
