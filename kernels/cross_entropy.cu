@@ -7,9 +7,8 @@
 // from the L2 cache (a row of 151,936 bf16 is 297 KiB).
 #include "cross_entropy.h"
 
-#include "ptx.cuh"
+#include "pieces.cuh"
 #include "reduce.cuh"
-#include "vector.cuh"
 
 namespace polar::kernels {
 
@@ -62,22 +61,42 @@ struct RowGradient {
   }
 };
 
+// Calls body(i, values) for this thread's whole pieces i of a row; kAhead of them are on their way at a time.
+template <int kThreads, int kAhead, class T, class Body>
+__device__ __forceinline__ void for_pieces_of_row(const T* row, int whole, const Body& body) {
+  const auto take = [&](int i, const Piece<true, T>& piece) {
+    float values[kPiece<T>];
+    piece.get(values);
+    body(i, values);
+  };
+  int i = static_cast<int>(threadIdx.x);
+  for (; i + (kAhead - 1) * kThreads < whole; i += kAhead * kThreads) {
+    Piece<true, T> pieces[kAhead];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) pieces[a].load(row + (i + a * kThreads) * kPiece<T>, kPiece<T>);
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) take(i + a * kThreads, pieces[a]);
+  }
+  for (; i < whole; i += kThreads) {
+    Piece<true, T> piece;
+    piece.load(row + i * kPiece<T>, kPiece<T>);
+    take(i, piece);
+  }
+}
+
 template <class T, bool kCapped, int kThreads>
 __device__ __forceinline__ LogSum log_sum_of_row(const T* logits, int vocabulary, float softcap,
                                                  float* scratch) {
-  constexpr int kCount = Vector<T>::kCount;
-  const int thread = static_cast<int>(threadIdx.x), whole = vocabulary / kCount;
+  const int whole = vocabulary / kPiece<T>, last = whole * kPiece<T> + static_cast<int>(threadIdx.x);
   LogSum own;
-#pragma unroll 4
-  for (int i = thread; i < whole; i += kThreads) {
-    Vector<T> piece = load_vector(logits + i * kCount);
+  for_pieces_of_row<kThreads, 4>(logits, whole, [&](int, float(&values)[kPiece<T>]) {
 #pragma unroll
-    for (float& logit : piece.value) logit = capped<kCapped>(logit, softcap);
-    own.add(piece.value);
-  }
-  if (thread < vocabulary - whole * kCount) {
-    const float last[1] = {capped<kCapped>(to_float(logits[whole * kCount + thread]), softcap)};
-    own.add(last);
+    for (float& logit : values) logit = capped<kCapped>(logit, softcap);
+    own.add(values);
+  });
+  if (last < vocabulary) {
+    const float value[1] = {capped<kCapped>(to_float(logits[last]), softcap)};
+    own.add(value);
   }
   LogSum row;
   row.maximum = block_max<kThreads>(own.maximum, scratch);
@@ -87,26 +106,20 @@ __device__ __forceinline__ LogSum log_sum_of_row(const T* logits, int vocabulary
 
 template <class T, bool kCapped, int kThreads>
 __device__ __forceinline__ void write_gradient_of_row(T* logits, int vocabulary, const RowGradient& row) {
-  constexpr int kCount = Vector<T>::kCount;
-  const int thread = static_cast<int>(threadIdx.x), whole = vocabulary / kCount;
-#pragma unroll 2
-  for (int i = thread; i < whole; i += kThreads) {
-    Vector<T> piece = load_vector(logits + i * kCount);
+  const int whole = vocabulary / kPiece<T>, last = whole * kPiece<T> + static_cast<int>(threadIdx.x);
+  for_pieces_of_row<kThreads, 2>(logits, whole, [&](int i, float(&values)[kPiece<T>]) {
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) piece.value[j] = row.of<kCapped>(piece.value[j], i * kCount + j);
-    store_vector(logits + i * kCount, piece);
-  }
-  const int last = whole * kCount + thread;
+    for (int j = 0; j < kPiece<T>; ++j) values[j] = row.of<kCapped>(values[j], i * kPiece<T> + j);
+    store_piece<true>(logits + i * kPiece<T>, kPiece<T>, values);
+  });
   if (last < vocabulary) logits[last] = from_float<T>(row.of<kCapped>(to_float(logits[last]), last));
 }
 
 template <class T, int kThreads>
 __device__ __forceinline__ void clear_row(T* logits, int vocabulary) {
-  constexpr int kCount = Vector<T>::kCount;
-  const int thread = static_cast<int>(threadIdx.x), whole = vocabulary / kCount;
-  for (int i = thread; i < whole; i += kThreads) store_vector(logits + i * kCount, Vector<T>{});
-  const int last = whole * kCount + thread;
-  if (last < vocabulary) logits[last] = from_float<T>(0.0f);
+  const float zeros[kPiece<T>] = {};
+  for (int i = static_cast<int>(threadIdx.x) * kPiece<T>; i < vocabulary; i += kThreads * kPiece<T>)
+    store_piece(logits + i, vocabulary - i, true, zeros);
 }
 
 template <class T, bool kCapped, int kThreads>

@@ -40,11 +40,16 @@ __global__ void __launch_bounds__(kPolarThreads)
   const int64_t matrix = blockIdx.x / cut.chunks, chunk = blockIdx.x % cut.chunks, begin = matrix * cut.count;
   double total = 0.0;
   for_pieces<T>(cut, chunk, [&](int64_t i, int64_t valid) {
-    float a[kPiece<T>], b[kPiece<T>];
-    load_piece(x + begin + i, valid, aligned, a);
-    load_piece(y + begin + i, valid, aligned, b);
+    for_piece(aligned && valid >= kPiece<T>, [&](auto whole) {
+      Piece<decltype(whole)::value, T> x_piece, y_piece;
+      x_piece.load(x + begin + i, valid);
+      y_piece.load(y + begin + i, valid);
+      float a[kPiece<T>], b[kPiece<T>];
+      x_piece.get(a);
+      y_piece.get(b);
 #pragma unroll
-    for (int j = 0; j < kPiece<T>; ++j) total += static_cast<double>(a[j]) * static_cast<double>(b[j]);
+      for (int j = 0; j < kPiece<T>; ++j) total += static_cast<double>(a[j]) * static_cast<double>(b[j]);
+    });
   });
   total = block_sum<kPolarThreads>(total, scratch);
   if (threadIdx.x == 0) partials[blockIdx.x] = total;
