@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures PyTorch's training step on an experiment's model and batch: tokens a second, on random tokens.
 
-A step is forward, backward, clipping and the optimizer's update of the whole global batch, in fp32. The model is read from
+A step is forward, backward, clipping and the optimizer's update of the whole global batch, in fp32 or under bf16 autocast. The model is read from
 the YAML file that polartrain reads. AdamW is PyTorch's fused one; `muon` is the rule of torch.optim.Muon with
 Newton-Schulz in fp32 (as PolarTrain computes on the CPU), `torch_muon` is torch.optim.Muon itself (bf16).
 The warm-up, compilation included, is not counted.
@@ -39,6 +39,8 @@ def parse_arguments():
     parser.add_argument("--compile", action="store_const", const="compile", dest="mode", help="same as --mode compile")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, default: OMP_NUM_THREADS, else all cores")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32",
+                        help="bf16: autocast, parameters stay fp32")  # fmt: skip
     parser.add_argument("--steps", type=positive, default=10, help="measured steps (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=3, help="steps before (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1337)
@@ -137,7 +139,8 @@ def measure(torch, arguments, experiment, mode):
     seconds = []
     for _ in range(arguments.warmup + arguments.steps):
         start = time.perf_counter()
-        loss = forward(ids, targets)
+        with torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16"):
+            loss = forward(ids, targets)
         loss.backward()
         if clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
@@ -157,7 +160,7 @@ def summarize(torch, arguments, seconds, tokens, parameters, mode):
         "spread": (rates[-1] - rates[0]) / statistics.median(rates),
         "best_tokens_per_s": rates[-1],
         "step_ms": 1e3 * statistics.median(seconds),
-        "parameters": parameters, "optimizer": arguments.optimizer, "mode": mode, "device": arguments.device,
+        "parameters": parameters, "optimizer": arguments.optimizer, "mode": mode, "device": arguments.device, "precision": arguments.precision,
         "threads": torch.get_num_threads(), "torch": torch.__version__, "steps": len(seconds),
     }  # fmt: skip
 
