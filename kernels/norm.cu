@@ -3,8 +3,7 @@
 // (input and residual read, sum and output written); backward 4 s (doutput and input read, dinput read and
 // written; +=). A row of up to kCached * 32 pieces (2048 bf16, 1024 f32) is read from memory once; the rest
 // of a longer one is read twice forward, and once more backward for its part of dweight. Rows that are not
-// whole pieces of 16 bytes
-// (`whole` false) are read element by element, in the same order of sums.
+// whole pieces of 16 bytes (`whole` false) are read element by element, in the same order of sums.
 #include "norm.h"
 
 #include "column_sums.cuh"
