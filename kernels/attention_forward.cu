@@ -4,8 +4,8 @@
 // q, output (B*Tq, Hq*D), k, v (B*Tk, Hkv*D) in T = float or bf16 with row strides, lse (B, Hq, Tq) float.
 // A block owns a tile of queries of one head and walks along the keys that any of them sees, with a running
 // maximum and sum (online softmax; Milakov and Gimelshein 2018, Dao et al. 2022): scores exist one tile at a
-// time, in registers, in units of log2. Tiles that the mask hides are not visited. Later queries see more
-// keys: their blocks start first.
+// time, in registers. The scale, times log2(e), goes into the FMA before 2^x, so that q is not rounded again.
+// Tiles that the mask hides are not visited. Later queries see more keys: their blocks start first.
 //
 // Floor: 4 D FLOPs for every (query, key) that the mask shows and every head; bytes: q, k, v read and output
 // written once, while a sequence's k and v stay in the L2 cache.
