@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "options.h"
 #include "report.h"
@@ -91,7 +92,9 @@ static void join_barrier(NamedBarrier& barrier, int threads, const char* name, s
   }
   if (barrier.expected != threads)
     fail("{} at {} with {} threads; others wait for {}", name, place(where), threads, barrier.expected);
-  const bool same_place = barrier.where.line() == where.line() && place(barrier.where) == place(where);
+  const bool same_file = barrier.where.file_name() == where.file_name() ||
+                         std::strcmp(barrier.where.file_name(), where.file_name()) == 0;
+  const bool same_place = barrier.where.line() == where.line() && same_file;
   if (threads < 0 && options().strict_barriers && !same_place)
     fail("divergent barrier: {} at {} while other threads wait at {}, {}", name, place(where), barrier.name,
          place(barrier.where));

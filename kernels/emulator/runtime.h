@@ -81,8 +81,8 @@ Runtime& runtime();
 
 // Keeps the status for cudaGetLastError and returns it.
 cudaError_t finish(cudaError_t status);
-// The allocation that `pointer` lies in (or just behind); null if none.
-const Allocation* find_allocation(const void* pointer);
+// The allocation that `pointer` lies in, or with `end_too` just behind; null if none.
+const Allocation* find_allocation(const void* pointer, bool end_too = false);
 // Fails unless all of the bytes lie in one allocation on the device. `call` and `which` are for the report.
 void check_device_range(const char* call, const char* which, const void* pointer, size_t bytes);
 

@@ -152,13 +152,14 @@ Copy matrix(const char* call, void* to, size_t to_pitch, const void* from, size_
 
 }  // namespace
 
-const Allocation* find_allocation(const void* pointer) {
+const Allocation* find_allocation(const void* pointer, bool end_too) {
   const auto& all = runtime().allocations;
   auto found = all.upper_bound(static_cast<const char*>(pointer));
   if (found == all.begin()) return nullptr;
   --found;
   const auto offset = static_cast<size_t>(static_cast<const char*>(pointer) - found->first);
-  return offset <= found->second.bytes ? &found->second : nullptr;
+  const bool inside = offset < found->second.bytes || (end_too && offset == found->second.bytes);
+  return inside ? &found->second : nullptr;
 }
 
 void check_device_range(const char* call, const char* which, const void* pointer, size_t bytes) {

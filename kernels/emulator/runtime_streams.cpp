@@ -98,7 +98,7 @@ cudaError_t enqueue(cudaStream_t handle, std::function<void()> work, const void*
 
 void check_pointer_argument(const void* pointer, int position, std::source_location where) {
   const std::lock_guard lock(runtime().mutex);
-  if (pointer == nullptr || find_allocation(pointer) != nullptr) return;
+  if (pointer == nullptr || find_allocation(pointer, true) != nullptr) return;
   fail("launch at {}: argument {} of the kernel, {}, is not device memory", place(where), position,
        fmt::ptr(pointer));
 }

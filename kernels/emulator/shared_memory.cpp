@@ -47,7 +47,7 @@ void allocate_dynamic_shared(Worker& worker) {
 
 void free_shared(Worker& worker) {
   // Ordered after everything that the block did, and before nothing.
-  const EngineIdentity identity(worker, worker.race_janitor);
+  const EngineIdentity identity(worker, Identity::janitor);
   acquire(&worker.ordered_by.shared_freed);
   std::free(worker.block.dynamic_shared);
   worker.block.dynamic_shared = nullptr;

@@ -49,10 +49,11 @@ float& accumulator(const WarpProduct& product, uint32_t lane, uint32_t i) {
 }
 
 void read_a(const WarpProduct& product, float (&a)[16][16]) {
-  if (!product.a_in_registers) {
+  if (!product.operands.a_in_registers) {
     for (uint32_t row = 0; row < 16; ++row)
       for (uint32_t k = 0; k < 16; ++k)
-        a[row][k] = element(product.a, !product.a_transposed, product.first_row + row, k);
+        a[row][k] =
+            element(product.operands.a, !product.operands.a_transposed, product.operands.first_row + row, k);
     return;
   }
   for (uint32_t lane = 0; lane < 32; ++lane)
@@ -70,15 +71,15 @@ void carry_out(const WarpProduct& product) {
   static thread_local float b[16][kMaximumColumns];
   read_a(product, a);
   for (uint32_t k = 0; k < 16; ++k)
-    for (uint32_t col = 0; col < product.columns; ++col)
-      b[k][col] = element(product.b, !product.b_transposed, col, k);
+    for (uint32_t col = 0; col < product.operands.columns; ++col)
+      b[k][col] = element(product.operands.b, !product.operands.b_transposed, col, k);
   for (uint32_t row = 0; row < 16; ++row)
-    for (uint32_t first = 0; first < product.columns; first += 8) {
+    for (uint32_t first = 0; first < product.operands.columns; first += 8) {
       float sums[8];
       const auto place = [&](uint32_t j) -> float& {
         return accumulator(product, row % 8 * 4 + j / 2, first / 2 + row / 8 * 2 + j % 2);
       };
-      for (uint32_t j = 0; j < 8; ++j) sums[j] = product.accumulate ? place(j) : 0.0f;
+      for (uint32_t j = 0; j < 8; ++j) sums[j] = product.operands.accumulate ? place(j) : 0.0f;
       for (uint32_t k = 0; k < 16; ++k)
         for (uint32_t j = 0; j < 8; ++j) sums[j] += a[row][k] * b[k][first + j];
       for (uint32_t j = 0; j < 8; ++j) place(j) = sums[j];
@@ -89,7 +90,7 @@ struct Issue {
   float* d;
   float* const* scattered;
   const uint32_t* a_registers;
-  WarpProduct common;
+  ProductOperands operands;
 };
 
 void do_issue(uint32_t mask, void** arguments) {
@@ -97,21 +98,19 @@ void do_issue(uint32_t mask, void** arguments) {
   WarpProducts& queue = products_of_this_warp();
   if (!queue.fenced) fail("wgmma without wgmma.fence since the last wait");
   if (queue.count == kMaximumProducts) fail("more than {} wgmma under way in a warp", kMaximumProducts);
-  if (queue.queued.empty()) {
-    const Worker& worker = *current_thread->worker;
-    const EngineIdentity identity(worker, worker.race_internal);
-    queue.queued.resize(kMaximumProducts);
-  }
+  const EngineIdentity identity(*current_thread->worker, Identity::internal);
+  queue.queued.resize(kMaximumProducts);  // allocates once
   WarpProduct& product = queue.queued[static_cast<size_t>(queue.count++)];
-  product = static_cast<Issue*>(arguments[0])->common;
+  const ProductOperands& first = static_cast<Issue*>(arguments[0])->operands;
+  product.operands = first;
   product.group = queue.group;
   for (uint32_t lane = 0; lane < 32; ++lane) {
     const auto& own = *static_cast<Issue*>(arguments[lane]);
-    if (own.common.a != product.a || own.common.b != product.b || own.common.accumulate != product.accumulate)
+    if (own.operands.a != first.a || own.operands.b != first.b || own.operands.accumulate != first.accumulate)
       fail("wgmma: lanes 0 and {} give different operands", lane);
     product.d[lane] = own.d;
     product.scattered[lane] = own.scattered;
-    if (product.a_in_registers) std::copy(own.a_registers, own.a_registers + 4, product.a_registers[lane]);
+    if (first.a_in_registers) std::copy(own.a_registers, own.a_registers + 4, product.a_registers[lane]);
   }
 }
 
@@ -121,6 +120,7 @@ void do_commit(uint32_t, void**) {
 
 void do_wait(uint32_t, void** arguments) {
   WarpProducts& queue = products_of_this_warp();
+  const EngineIdentity identity(*current_thread->worker, Identity::internal);
   const int done_below = queue.group - *static_cast<int*>(arguments[0]);
   int kept = 0;
   for (int i = 0; i < queue.count; ++i) {
@@ -138,20 +138,20 @@ void issue(Issue argument, int columns, std::source_location where) {
   const Thread& self = *current_thread;
   if ((self.warp / 4 + 1) * 128 > self.worker->thread_count)
     fail("wgmma at {}: the warpgroup is not complete", place(where));
-  argument.common.columns = static_cast<uint32_t>(columns);
-  argument.common.first_row = self.warp % 4 * 16;
-  argument.common.a_in_registers = argument.a_registers != nullptr;
+  argument.operands.columns = static_cast<uint32_t>(columns);
+  argument.operands.first_row = self.warp % 4 * 16;
+  argument.operands.a_in_registers = argument.a_registers != nullptr;
   warp_collective(kFullWarp, &do_issue, &argument, "wgmma.mma_async", where);
 }
 
-WarpProduct operands(uint64_t a, uint64_t b, bool a_transposed, bool b_transposed, bool accumulate) {
-  WarpProduct product;
-  product.a = a;
-  product.b = b;
-  product.a_transposed = a_transposed;
-  product.b_transposed = b_transposed;
-  product.accumulate = accumulate;
-  return product;
+ProductOperands operands(uint64_t a, uint64_t b, bool a_transposed, bool b_transposed, bool accumulate) {
+  ProductOperands made;
+  made.a = a;
+  made.b = b;
+  made.a_transposed = a_transposed;
+  made.b_transposed = b_transposed;
+  made.accumulate = accumulate;
+  return made;
 }
 
 }  // namespace

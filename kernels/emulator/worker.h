@@ -41,10 +41,13 @@ struct StaticShared {
 };
 
 // A wgmma of one warp: its 16 rows.
-struct WarpProduct {
+struct ProductOperands {
   uint64_t a = 0, b = 0;  // descriptors
   bool a_in_registers = false, a_transposed = false, b_transposed = false, accumulate = false;
   uint32_t columns = 0, first_row = 0;
+};
+struct WarpProduct {
+  ProductOperands operands;
   int group = 0;
   float* d[32] = {};                 // by lane, its accumulators
   float* const* scattered[32] = {};  // or where each of them is
@@ -61,6 +64,7 @@ struct WarpProducts {
 // would also be ordered after those that have reached the next one.
 struct OrderedBy {
   char kernel_start = 0, kernel_end = 0, block_start = 0, shared_freed = 0;
+  char internal = 0, internal_end = 0;
   char barrier[kBarriers][2] = {};
 };
 struct WarpOrderedBy {
@@ -72,6 +76,7 @@ struct Worker {
   Thread* threads = nullptr;
   uint32_t thread_count = 0, alive = 0;
   Block block;
+  std::vector<Thread*> starting;
   std::vector<Thread*> runnable;  // a stack
   std::vector<Thread*> spinning;  // they poll a barrier in memory; tried again when nothing else can run
   uint32_t fruitless_rounds = 0;
@@ -88,12 +93,9 @@ struct Worker {
   std::vector<Thread> all_threads;
   std::vector<AsyncCopy> async_copies;
   FiberStacks stacks;
-  uint32_t capacity = 0;  // threads of a block
-  Fiber host;             // what started the worker
-  // Identities under which the thread sanitizer sees the engine's own accesses.
-  void* race_engine = nullptr;
-  void* race_internal = nullptr;
-  void* race_janitor = nullptr;
+  uint32_t capacity = 0;              // threads of a block
+  Fiber host;                         // what started the worker
+  std::array<void*, 3> identities{};  // of the thread sanitizer, by Identity
 };
 
 // Runs all blocks of a grid and returns when they are done.
@@ -108,17 +110,23 @@ void poll(const char* what, std::source_location where);
 void wake(Worker& worker, Thread** threads, size_t count);
 // In random order, a thread that has released others may be overtaken by them.
 bool may_be_overtaken();
-// The engine's own bookkeeping on behalf of a CUDA thread happens under one identity of the thread sanitizer,
-// or its use of the heap would look like a race between CUDA threads.
+// For the time of a scope, the thread sanitizer sees accesses as those of one of the engine's identities:
+//  * internal: bookkeeping on behalf of a CUDA thread. It is ordered after all threads that have called, and
+//  none
+//    of them after it, so that neither does the engine's use of the heap look like a race, nor is one hidden.
+//  * janitor: frees shared memory, after everything that the block did.
+//  * tensor_engine: a copy of the TMA engine, ordered by its barrier alone.
+enum class Identity : uint8_t { internal, janitor, tensor_engine };
 class EngineIdentity {
  public:
-  explicit EngineIdentity(const Worker& worker, void* identity);
+  EngineIdentity(Worker& worker, Identity identity);
   EngineIdentity(const EngineIdentity&) = delete;
   EngineIdentity& operator=(const EngineIdentity&) = delete;
   ~EngineIdentity();
 
  private:
   void* previous_ = nullptr;
+  void* done_ = nullptr;
 };
 
 }  // namespace polar::emulator

@@ -126,6 +126,10 @@ __global__ void read_four(const float* from, float* out, int offset) {
   const float4 value = *reinterpret_cast<const float4*>(from + offset + threadIdx.x * 4);
   out[threadIdx.x] = value.x + value.w;
 }
+// Blocks add to one sum without an atomic.
+__global__ void add_across_blocks(float* sum, const float* from) {
+  if (threadIdx.x == 0) sum[0] = sum[0] + from[blockIdx.x];
+}
 __global__ void fill_kernel(float* to, float value) {
   to[threadIdx.x] = value;
 }
@@ -146,7 +150,6 @@ using emulator::test::WithOptions;
 class Faults : public testing::Test {
  protected:
   Faults() {
-    testing::FLAGS_gtest_death_test_style = "fast";
     std::vector<float> numbers(512);
     std::iota(numbers.begin(), numbers.end(), 0.0f);
     cudaMemcpy(numbers_.get(), numbers.data(), numbers.size() * sizeof(float), cudaMemcpyHostToDevice);
@@ -199,20 +202,11 @@ TEST_F(Faults, SharedMemoryThatWasNotAskedFor) {
   EXPECT_DEATH(device_launch(LaunchConfig(1, 32), &no_shared_memory, out_.get()),
                "dynamic shared memory, but the launch asked for none");
 }
-TEST_F(Faults, MissingSyncwarp) {
-  ASSERT_EQ(device_launch(LaunchConfig(1, 32), &missing_syncwarp, out_.get()), cudaSuccess);
-  EXPECT_TRUE(std::isnan(out_.read()[0]));
-}
 TEST_F(Faults, MissingWaitForACopy) {
   ASSERT_EQ(device_launch(LaunchConfig(1, 32), &missing_async_wait, numbers_.get(), out_.get()), cudaSuccess);
   EXPECT_TRUE(std::isnan(out_.read()[5]));
   EXPECT_DEATH(device_launch(LaunchConfig(1, 32), &forgotten_async_copy, numbers_.get()),
                "thread exited with 1 cp.async that it has not waited for");
-}
-TEST_F(Faults, MissingBarrierAfterTheWaitForACopy) {
-  ASSERT_EQ(device_launch(LaunchConfig(1, 32), &missing_barrier_after_wait, numbers_.get(), out_.get()),
-            cudaSuccess);
-  EXPECT_TRUE(std::isnan(out_.read()[0]));
 }
 TEST_F(Faults, Misalignment) {
   EXPECT_DEATH(device_launch(LaunchConfig(1, 32), &misaligned_async_copy, numbers_.get()),
@@ -220,27 +214,6 @@ TEST_F(Faults, Misalignment) {
   const DeviceArray<uint32_t> words(32);
   EXPECT_DEATH(device_launch(LaunchConfig(1, 32), &misaligned_ldmatrix, words.get()),
                "ldmatrix: the row address of lane 1 is not 16-byte aligned");
-}
-TEST_F(Faults, ScratchUsedAgainTooEarly) {
-  ASSERT_EQ(device_launch(LaunchConfig(1, 256), &race_of_a_fast_warp, out_.get()), cudaSuccess);
-  const std::vector<float> sums = out_.read();
-  EXPECT_GT(std::count_if(sums.begin(), sums.begin() + 256, [](float sum) { return sum != 8.0f; }), 0);
-}
-TEST_F(Faults, RaceThatOnlyRandomOrdersShow) {
-  const auto wrong = [this] {
-    const DeviceArray<float> data(numbers_.read());
-    EXPECT_EQ(device_launch(LaunchConfig(1, 256), &race_in_random_order, data.get(), out_.get()),
-              cudaSuccess);
-    return out_.read()[0] != 64.0f;
-  };
-  for (const Order order : {Order::forward, Order::reverse}) {
-    options().order = order;
-    EXPECT_FALSE(wrong());
-  }
-  options().order = Order::random;
-  int seeds = 0;
-  for (options().seed = 0; options().seed < 16; ++options().seed) seeds += wrong() ? 1 : 0;
-  EXPECT_GT(seeds, 2);
 }
 TEST_F(Faults, MissingEventBetweenStreams) {
   options().lazy_streams = true;
@@ -277,6 +250,48 @@ TEST_F(Faults, CopyBeyondTheEnd) {
                "cudaMemcpy: 2052 bytes at offset 0 of a source of 2048 bytes");
   EXPECT_DEATH(cudaMemcpy(numbers_.get(), values.data(), 4, cudaMemcpyDeviceToHost), "is device memory");
 }
+
+#if defined(EMULATOR_TSAN)
+TEST_F(Faults, RacesThatTheThreadSanitizerSees) {
+  const std::string report = "data race(.|\n)*faults_test.cpp:[0-9]+";
+  EXPECT_DEATH(device_launch(LaunchConfig(8, 32), &add_across_blocks, out_.get(), numbers_.get()), report);
+  EXPECT_DEATH(device_launch(LaunchConfig(1, 256), &race_in_random_order, numbers_.get(), out_.get()),
+               report);
+  EXPECT_DEATH(device_launch(LaunchConfig(1, 64), &race_of_a_fast_warp, out_.get()), report);
+  EXPECT_DEATH(device_launch(LaunchConfig(1, 32), &missing_syncwarp, out_.get()), report);
+}
+#else
+TEST_F(Faults, MissingSyncwarp) {
+  ASSERT_EQ(device_launch(LaunchConfig(1, 32), &missing_syncwarp, out_.get()), cudaSuccess);
+  EXPECT_TRUE(std::isnan(out_.read()[0]));
+}
+TEST_F(Faults, MissingBarrierAfterTheWaitForACopy) {
+  ASSERT_EQ(device_launch(LaunchConfig(1, 32), &missing_barrier_after_wait, numbers_.get(), out_.get()),
+            cudaSuccess);
+  EXPECT_TRUE(std::isnan(out_.read()[0]));
+}
+TEST_F(Faults, ScratchUsedAgainTooEarly) {
+  ASSERT_EQ(device_launch(LaunchConfig(1, 256), &race_of_a_fast_warp, out_.get()), cudaSuccess);
+  const std::vector<float> sums = out_.read();
+  EXPECT_GT(std::count_if(sums.begin(), sums.begin() + 256, [](float sum) { return sum != 8.0f; }), 0);
+}
+TEST_F(Faults, RaceThatOnlyRandomOrdersShow) {
+  const auto wrong = [this] {
+    const DeviceArray<float> data(numbers_.read());
+    EXPECT_EQ(device_launch(LaunchConfig(1, 256), &race_in_random_order, data.get(), out_.get()),
+              cudaSuccess);
+    return out_.read()[0] != 64.0f;
+  };
+  for (const Order order : {Order::forward, Order::reverse}) {
+    options().order = order;
+    EXPECT_FALSE(wrong());
+  }
+  options().order = Order::random;
+  int seeds = 0;
+  for (options().seed = 0; options().seed < 16; ++options().seed) seeds += wrong() ? 1 : 0;
+  EXPECT_GT(seeds, 2);
+}
+#endif
 
 #if defined(__SANITIZE_ADDRESS__)
 TEST_F(Faults, OverrunsThatTheSanitizersSee) {
