@@ -89,6 +89,15 @@ __device__ __forceinline__ void tma_load_3d(void* to_shared, const CUtensorMap* 
       "l"(reinterpret_cast<uint64_t>(map)), "r"(shared_address(barrier)), "r"(column), "r"(row), "r"(plane)
       : "memory");
 }
+// Copies `bytes` contiguous bytes of device memory; both addresses and the count are multiples of 16.
+__device__ __forceinline__ void tma_load_bytes(void* to_shared, const void* from, uint32_t bytes,
+                                               uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          shared_address(to_shared)),
+      "l"(from), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
+}
 __device__ __forceinline__ void tma_prefetch(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64_t>(map)) : "memory");
 }
@@ -228,6 +237,7 @@ using emulator::set_maximum_registers_down;
 using emulator::set_maximum_registers_up;
 using emulator::tma_load_2d;
 using emulator::tma_load_3d;
+using emulator::tma_load_bytes;
 using emulator::tma_prefetch;
 using emulator::wgmma_commit;
 using emulator::wgmma_fence;

@@ -34,6 +34,10 @@ inline void tma_load_3d(void* to_shared, const CUtensorMap* map, uint64_t* barri
                         int plane, std::source_location where = std::source_location::current()) {
   start_tensor_copy(to_shared, map, barrier, 3, {column, row, plane}, where);
 }
+inline void tma_load_bytes(void* to_shared, const void* from, uint32_t bytes, uint64_t* barrier,
+                           std::source_location where = std::source_location::current()) {
+  start_bulk_copy(to_shared, from, bytes, barrier, where);
+}
 inline void tma_prefetch(const CUtensorMap*) {}
 inline void fence_async_proxy() {}
 

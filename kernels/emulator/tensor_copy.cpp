@@ -78,6 +78,21 @@ bool describable(const TensorMap& map) {
   return true;
 }
 
+// Queues a copy whose source is described.
+void start(TensorCopy& copy, void* to_shared, uint64_t* barrier, std::source_location where) {
+  copy.to = static_cast<unsigned char*>(to_shared);
+  copy.to_address = shared_address(to_shared, where);
+  copy.barrier = barrier;
+  shared_address(copy.to + box_elements(copy.map) * copy.map.element_bytes,
+                 where);  // the end has to be there
+  shared_address(barrier, where);
+  release(barrier);
+  Worker& worker = *current_thread->worker;
+  if (worker.tensor_copies.size() == worker.tensor_copies.capacity())
+    fail("TMA copy at {}: more than {} under way", place(where), worker.tensor_copies.capacity());
+  worker.tensor_copies.push_back(copy);
+}
+
 }  // namespace
 
 CUresult encode_tensor_map(CUtensorMap* out, CUtensorMapDataType type, cuuint32_t rank, void* data,
@@ -121,20 +136,28 @@ void start_tensor_copy(void* to_shared, const CUtensorMap* described, uint64_t* 
   if (copy.map.magic != kMagic) fail("TMA copy at {}: this is no tensor map", place(where));
   if (copy.map.rank != rank)
     fail("TMA copy at {}: the tensor has {} dimensions", place(where), copy.map.rank);
-  copy.to = static_cast<unsigned char*>(to_shared);
-  copy.to_address = shared_address(to_shared, where);
-  copy.barrier = barrier;
-  copy.origin = origin;
-  const auto bytes = box_elements(copy.map) * copy.map.element_bytes;
-  if (copy.to_address % 128 != 0)
+  if (shared_address(to_shared, where) % 128 != 0)
     fail("TMA copy at {}: the destination is not 128-byte aligned", place(where));
-  shared_address(copy.to + bytes, where);  // the end has to be there too
-  shared_address(barrier, where);
-  release(barrier);
-  Worker& worker = *current_thread->worker;
-  if (worker.tensor_copies.size() == worker.tensor_copies.capacity())
-    fail("TMA copy at {}: more than {} under way", place(where), worker.tensor_copies.capacity());
-  worker.tensor_copies.push_back(copy);
+  copy.origin = origin;
+  start(copy, to_shared, barrier, where);
+}
+
+void start_bulk_copy(void* to_shared, const void* from, uint32_t bytes, uint64_t* barrier,
+                     std::source_location where) {
+  constexpr uint32_t kPiece = 16;
+  if (shared_address(to_shared, where) % kPiece != 0 || reinterpret_cast<uintptr_t>(from) % kPiece != 0)
+    fail("TMA copy at {}: the addresses are not 16-byte aligned", place(where));
+  if (bytes == 0 || bytes % kPiece != 0 || bytes / kPiece > 0xffff)
+    fail("TMA copy at {}: {} bytes, expected a multiple of 16 below 1 MiB", place(where), bytes);
+  check_device_range("cp.async.bulk", "source", from, bytes);
+  TensorCopy copy;  // a row of 16-byte elements
+  copy.map.data = static_cast<const char*>(from);
+  copy.map.rank = 1;
+  copy.map.element_bytes = kPiece;
+  copy.map.sizes[0] = bytes / kPiece;
+  copy.map.strides[0] = kPiece;
+  copy.map.box[0] = static_cast<uint16_t>(bytes / kPiece);
+  start(copy, to_shared, barrier, where);
 }
 
 void do_tensor_copy(const TensorCopy& copy) {

@@ -1,5 +1,5 @@
-// The TMA engine: tensor maps, and copies of their boxes into shared memory. A copy is done at some later
-// moment, at the latest when no thread can go on without it.
+// The TMA engine: tensor maps, and copies of their boxes, or of plain bytes, into shared memory. A copy is
+// done at some later moment, at the latest when no thread can go on without it.
 #pragma once
 
 #include <cuda.h>
@@ -35,6 +35,9 @@ struct TensorCopy {
 
 void start_tensor_copy(void* to_shared, const CUtensorMap* map, uint64_t* barrier, int rank,
                        std::array<int, kMaximumRank> origin, std::source_location where);
+// Contiguous bytes instead of a box of a tensor.
+void start_bulk_copy(void* to_shared, const void* from, uint32_t bytes, uint64_t* barrier,
+                     std::source_location where);
 // For the scheduler, under the engine's identity.
 void do_tensor_copy(const TensorCopy& copy);
 

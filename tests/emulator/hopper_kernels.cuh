@@ -52,6 +52,22 @@ __global__ void tile_kernel(const __grid_constant__ CUtensorMap map, uint16_t* o
     out[i] = reinterpret_cast<const uint16_t*>(memory)[i];
 }
 
+// Plain bytes through shared memory.
+__global__ void bytes_kernel(const unsigned char* from, unsigned char* out, int bytes) {
+  DEVICE_DYNAMIC_SHARED(memory);
+  auto* barrier = reinterpret_cast<uint64_t*>(memory + kTileBytes);
+  if (threadIdx.x == 0) {
+    mbarrier_init(barrier, 1);
+    mbarrier_fence_init();
+    mbarrier_arrive_expect(barrier, static_cast<uint32_t>(bytes));
+    tma_load_bytes(memory + 16, from, static_cast<uint32_t>(bytes), barrier);
+  }
+  __syncthreads();
+  mbarrier_wait(barrier, 0);
+  for (int i = static_cast<int>(threadIdx.x); i < bytes; i += static_cast<int>(blockDim.x))
+    out[i] = memory[16 + i];
+}
+
 // c (64, columns) f32 = a (64, 64) b, with b given as (columns, 64) or, major mn, as (64, columns). a comes
 // from shared memory, where major mn means that its transpose is given, or from registers.
 template <int columns, Major major_b, bool a_in_registers, Major major_a = Major::k>

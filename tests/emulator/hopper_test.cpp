@@ -75,6 +75,24 @@ TEST_F(Hopper, TilesAreSwizzledAndFilledUp) {
   }
 }
 
+TEST_F(Hopper, PlainBytes) {
+  std::vector<unsigned char> bytes;
+  for (int i = 0; i < 784; ++i) bytes.push_back(static_cast<unsigned char>(i * 7 + i / 256));
+  const DeviceArray<unsigned char> data(bytes), out(bytes.size());
+  const auto copy = [&](int offset, int count) {
+    return device_launch(LaunchConfig(1, 32, kTileBytes + 64), &bytes_kernel, data.get() + offset, out.get(),
+                         count);
+  };
+  for (const int offset : {0, 16}) {
+    ASSERT_EQ(copy(offset, 768), cudaSuccess);
+    const std::vector<unsigned char> got = out.read();
+    for (size_t i = 0; i < 768; ++i) ASSERT_EQ(got[i], bytes[i + static_cast<size_t>(offset)]) << i;
+  }
+  EXPECT_DEATH(copy(8, 64), "TMA copy at .*: the addresses are not 16-byte aligned");
+  EXPECT_DEATH(copy(0, 40), "TMA copy at .*: 40 bytes, expected a multiple of 16");
+  EXPECT_DEATH(copy(16, 784), "784 bytes at offset 16 of a source of 784 bytes");
+}
+
 template <int columns, Major major_b, bool a_in_registers, Major major_a = Major::k>
 void check_product() {
   SCOPED_TRACE(testing::Message() << columns << " columns");

@@ -100,6 +100,10 @@ def async_copy(t, name, parts, operands):
         return t.emit('cp_async_commit(); wait_async_copies(0);')
     if name.startswith('cp.async.bulk.tensor.'):
         return tensor_copy(t, name, operands)
+    if re.match(r'cp\.async\.bulk\.shared::(cluster|cta)\.global\.mbarrier::complete_tx::bytes$', name):
+        return t.emit(f'start_bulk_copy(shared_pointer({t.memory(operands[0], "shared")}), '
+                      f'pointer({t.memory(operands[1], "global")}), {t.value(operands[2], "u32")}, '
+                      f'barrier_at({t.memory(operands[3], "shared")}), here());')
     if not re.match(r'cp\.async\.c[ag]\.shared(::cta)?\.global', name):
         raise NotTranslated
     valid = t.value(operands[3], 'u32') if len(operands) > 3 else operands[2]
