@@ -1,5 +1,6 @@
 // Attention: softmax(scale q k^T + mask) v with grouped heads, forward and backward. Launchers of
-// attention_forward.cu, attention_forward_sm90.cu and attention_backward.cu.
+// attention_forward.cu, attention_backward.cu and, for Hopper, attention_forward_sm90.cu and
+// attention_backward_sm90.cu.
 //
 // B batch, Tq queries and Tk keys of a sequence (equal but while decoding with a cache), Hq a multiple of
 // Hkv, D head width: 32, 64, 96 or 128 (others: cudaErrorInvalidValue). Query i sits at position Tk - Tq + i
@@ -54,6 +55,11 @@ struct AttentionBackwardArguments {
 };
 template <class T>
 cudaError_t attention_backward(const AttentionBackwardArguments<T>& arguments, cudaStream_t stream);
+
+// The same for Hopper, where there is one: chosen by attention_backward, which has prepared the workspace.
+bool has_attention_backward_sm90(int head_dim);
+cudaError_t attention_backward_sm90(const AttentionBackwardArguments<bf16>& arguments, cudaStream_t stream);
+
 size_t attention_backward_workspace(const AttentionSizes& sizes);
 
 }  // namespace polar::kernels

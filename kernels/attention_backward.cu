@@ -14,45 +14,9 @@
 //
 // Floor: 14 D FLOPs for every (query, key) that the mask shows and every head; bytes: q, k, v, output,
 // doutput read, dq, dk, dv written once, while a sequence's part stays in the L2 cache.
-#include "attention.h"
-#include "attention_mask.cuh"
+#include "attention_backward.cuh"
 
 namespace polar::kernels {
-
-constexpr float kLog2E = 1.44269504088896341f;
-constexpr int kLargestTile = 128;  // of queries, in kernels 2 and 3
-
-// What kernels 2 and 3 need to know of a query besides its rows: lse * log2(e), delta, lower of the mask (an
-// int's bits). 16 queries a group, first all their lse, then delta, then lower: tiles are whole groups.
-constexpr int kTerms = 3, kGroup = 16;
-enum Term { kTermLse = 0, kTermDelta = kGroup, kTermLower = 2 * kGroup };
-__host__ __device__ constexpr int term_of(int query) {
-  return query / kGroup * kTerms * kGroup + query % kGroup;
-}
-
-// The workspace: the terms of each (batch, head), the queries of a sequence rounded up to whole tiles; and of
-// each batch the LowerBounds of kernel 2's tiles of queries.
-struct BackwardWorkspace {
-  int padded_time;
-  float* terms;         // (B, Hq, padded_time * kTerms)
-  LowerBounds* bounds;  // (B, padded_time / kGroup): tile i at index i
-
-  __host__ __device__ BackwardWorkspace(const AttentionSizes& sizes, void* memory)
-      : padded_time((sizes.query_time + kLargestTile - 1) / kLargestTile * kLargestTile),
-        terms(static_cast<float*>(memory)),
-        bounds(reinterpret_cast<LowerBounds*>(terms + count(sizes) * sizes.heads_q * kTerms)) {}
-  __host__ __device__ int64_t count(const AttentionSizes& sizes) const {
-    return static_cast<int64_t>(sizes.batch) * padded_time;
-  }
-  __host__ __device__ int64_t bytes(const AttentionSizes& sizes) const {
-    return count(sizes) * sizes.heads_q * kTerms * static_cast<int64_t>(sizeof(float)) +
-           count(sizes) / kGroup * static_cast<int64_t>(sizeof(LowerBounds));
-  }
-  __device__ float* terms_of(const AttentionSizes& sizes, int batch, int head) const {
-    return terms + (static_cast<int64_t>(batch) * sizes.heads_q + head) * padded_time * kTerms;
-  }
-  __device__ LowerBounds* bounds_of(int batch) const { return bounds + batch * (padded_time / kGroup); }
-};
 
 // Starts to copy the terms of kQueries queries.
 template <int kQueries>
@@ -146,22 +110,6 @@ struct TermLower {
   }
 };
 
-// The tiles of queries that a tile of keys [key, last_key] has to visit, head after head of the group.
-struct QueryWalk {
-  const LowerBounds* bounds;  // of the tiles of this sequence
-  int begin, end, last_key;   // tiles
-  int member, tile;
-
-  __device__ __forceinline__ int visible_from(int from) const {
-    while (from < end && bounds[from].least > last_key) ++from;
-    return from;
-  }
-  __device__ __forceinline__ void next() {
-    tile = visible_from(tile + 1);
-    if (tile == end) ++member, tile = begin;
-  }
-};
-
 // s, dp: keys x queries of one pair of tiles, scores and dO V^T. On return s holds P, dp holds dS / scale.
 // terms: those of the first query.
 template <int kRowBlocks, int kColumnBlocks>
@@ -221,13 +169,7 @@ __global__ void __launch_bounds__(KeyTiling<T, kHeadDim>::kThreads)
   const BackwardWorkspace workspace(sizes, args.workspace);
   const int64_t first_row = static_cast<int64_t>(batch) * sizes.query_time;
 
-  QueryWalk walk{workspace.bounds_of(batch), 0, 0, last_key, 0, 0};
-  const int end_query = sizes.window > 0 ? min(last_key + sizes.window, sizes.query_time) : sizes.query_time;
-  walk.end = (end_query + kQueries - 1) / kQueries;
-  walk.begin = walk.visible_from(key / kQueries);
-  walk.tile = walk.begin;
-  if (walk.begin == walk.end) walk.member = group;  // no query sees these keys
-
+  QueryWalk walk(sizes, workspace.bounds_of(batch), kQueries, key, last_key);
   const auto start_queries = [&](int buffer) {
     const int head = head_kv * group + walk.member, query = walk.tile * kQueries;
     const int64_t row = first_row + query;
@@ -362,6 +304,16 @@ __global__ void __launch_bounds__(QueryTiling<T, kHeadDim>::kThreads)
 
 // --- launchers ---
 
+// kQueries: of a tile in kernel 2.
+template <class T, int kHeadDim, int kQueries>
+cudaError_t launch_terms(const AttentionBackwardArguments<T>& args, cudaStream_t stream) {
+  const AttentionSizes& sizes = args.sizes;
+  const int tiles = BackwardWorkspace(sizes, nullptr).padded_time / kQueries;
+  const unsigned heads = static_cast<unsigned>(sizes.batch) * static_cast<unsigned>(sizes.heads_q);
+  return device_launch(LaunchConfig(dim3(heads, static_cast<unsigned>(tiles)), 4 * kQueries, 0, stream),
+                       &attention_backward_terms_kernel<T, kHeadDim, kQueries>, args);
+}
+
 template <class T, int kHeadDim>
 cudaError_t launch_backward(const AttentionBackwardArguments<T>& args, cudaStream_t stream) {
   using Keys = KeyTiling<T, kHeadDim>;
@@ -371,10 +323,12 @@ cudaError_t launch_backward(const AttentionBackwardArguments<T>& args, cudaStrea
   const unsigned heads_q = static_cast<unsigned>(sizes.batch) * static_cast<unsigned>(sizes.heads_q);
   const unsigned heads_kv = static_cast<unsigned>(sizes.batch) * static_cast<unsigned>(sizes.heads_kv);
 
-  cudaError_t status = device_launch(
-      LaunchConfig(dim3(heads_q, tiles(BackwardWorkspace(sizes, nullptr).padded_time, Keys::kQueries)),
-                   4 * Keys::kQueries, 0, stream),
-      &attention_backward_terms_kernel<T, kHeadDim, Keys::kQueries>, args);
+  if constexpr ((kHeadDim == 64 || kHeadDim == 128) && sizeof(T) == sizeof(bf16))
+    if (has_attention_backward_sm90(kHeadDim)) {
+      const cudaError_t status = launch_terms<T, kHeadDim, kHopperQueryTile>(args, stream);
+      return status == cudaSuccess ? attention_backward_sm90(args, stream) : status;
+    }
+  cudaError_t status = launch_terms<T, kHeadDim, Keys::kQueries>(args, stream);
   if (status != cudaSuccess) return status;
 
   const auto keys_kernel = &attention_backward_keys_kernel<T, kHeadDim>;

@@ -5,15 +5,9 @@
 // copy tiles of keys and values into a ring of buffers, the two others compute 64 queries each. Their
 // products are asynchronous: while the scores of the next tile and the values of this one are multiplied, a
 // warpgroup does the softmax, and the two take turns at the tensor cores (Shah et al. 2024).
-#include "attention.h"
-#include "attention_mask.cuh"
-#include "hopper.h"
-#include "ptx_sm90.cuh"
-#include "tensor_map.h"
+#include "attention_sm90.cuh"
 
 namespace polar::kernels {
-
-constexpr int kWarpgroup = 128;
 
 template <int kHeadDim>
 struct HopperForward {
@@ -81,15 +75,6 @@ struct HopperForwardShared {
   }
 };
 
-// Which buffer tile i of the walk uses, and the parity of its phase.
-template <int kStages>
-struct RingPlace {
-  int stage;
-  uint32_t parity;
-  __device__ __forceinline__ explicit RingPlace(int i)
-      : stage(i % kStages), parity(static_cast<uint32_t>(i / kStages) & 1) {}
-};
-
 // One thread: copies queries, then keys and values tile by tile as buffers become free.
 template <int kHeadDim>
 __device__ __forceinline__ void copy_tiles(const HopperForwardMaps& maps,
@@ -116,48 +101,13 @@ __device__ __forceinline__ void copy_tiles(const HopperForwardMaps& maps,
   }
 }
 
-// s (64, kKeys) = q k^T for the warpgroup's 64 rows of q.
-template <int kHeadDim>
-__device__ __forceinline__ void start_scores(float (&s)[HopperForward<kHeadDim>::kKeys / 2], const bf16* q,
-                                             const bf16* k) {
-  using Tiling = HopperForward<kHeadDim>;
-#pragma unroll
-  for (int p = 0; p < Tiling::kPanels; ++p) {
-    const uint64_t a = wgmma_descriptor(q + p * Tiling::kQueries * 64);
-    const uint64_t b = wgmma_descriptor(k + p * Tiling::kKeys * 64);
-#pragma unroll
-    for (int step = 0; step < 4; ++step)
-      wgmma_m64n128k16(s, a + 2 * static_cast<uint64_t>(step), b + 2 * static_cast<uint64_t>(step),
-                       p + step > 0);
-  }
-  wgmma_commit();
-}
-
-// output (64, kHeadDim) += p v
-template <int kHeadDim>
-__device__ __forceinline__ void start_values(float (&output)[kHeadDim / 2],
-                                             const uint32_t (&p)[HopperForward<kHeadDim>::kKeys / 16][4],
-                                             const bf16* v) {
-  using Tiling = HopperForward<kHeadDim>;
-  const uint64_t b = wgmma_descriptor(v, Tiling::kKeys * 128);
-#pragma unroll
-  for (int step = 0; step < Tiling::kKeys / 16; ++step) {
-    const uint64_t at = b + 128 * static_cast<uint64_t>(step);
-    if constexpr (kHeadDim == 64)
-      wgmma_m64n64k16<Major::mn>(output, p[step], at, true);
-    else
-      wgmma_m64n128k16<Major::mn>(output, p[step], at, true);
-  }
-  wgmma_commit();
-}
-
 // A lane's rows: 2 of the warpgroup's 64. Element e of an accumulator is in row e / 2 % 2 of these.
 struct HopperRows {
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {};
   float factor[2];  // what the last tile's maximum asks the output to be multiplied with
 };
 
-// Turns scores into 2^(scale_log2 (score - maximum)), and those into p, rounded.
+// Turns scores into 2^(scale_log2 (score - maximum)).
 template <int kScores>
 __device__ __forceinline__ void softmax_of_rows(float (&s)[kScores], float scale_log2, HopperRows& rows) {
 #pragma unroll
@@ -180,31 +130,6 @@ __device__ __forceinline__ void softmax_of_rows(float (&s)[kScores], float scale
     rows.sum[i] = rows.sum[i] * rows.factor[i] + total;
   }
 }
-template <int kSteps>
-__device__ __forceinline__ void round_scores(uint32_t (&p)[kSteps][4], const float (&s)[8 * kSteps]) {
-#pragma unroll
-  for (int step = 0; step < kSteps; ++step)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) p[step][i] = pack_bf16(s[8 * step + 2 * i], s[8 * step + 2 * i + 1]);
-}
-
-// Hides scores of the warpgroup's rows; `row` is this lane's first, `position` that of the warpgroup's first.
-template <int kScores>
-__device__ __forceinline__ void mask_rows(float (&s)[kScores], const int* lower, int position, int row,
-                                          int key) {
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int least = lower[row + 8 * i] - key, greatest = position + row + 8 * i - key;
-#pragma unroll
-    for (int e = 2 * i; e < kScores; e += 4)
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const int column = 2 * e + fragment_column(j) - 4 * i;
-        if (column > greatest || column < least) s[e + j] = -INFINITY;
-      }
-  }
-}
-
 // Normalises the warpgroup's rows and writes them, through its part of the tile of queries, and their lse.
 template <int kHeadDim>
 __device__ __forceinline__ void finish_output(const AttentionForwardArguments<bf16>& args, int batch,
@@ -225,17 +150,8 @@ __device__ __forceinline__ void finish_output(const AttentionForwardArguments<bf
   }
   bf16* to = args.output.data +
              (static_cast<int64_t>(batch) * sizes.query_time + first) * args.output.stride + head * kHeadDim;
-#pragma unroll
-  for (int p = 0; p < Tiling::kPanels; ++p) {
-    float panel[1][8][4];
-#pragma unroll
-    for (int e = 0; e < 32; ++e) panel[0][e / 4][e % 4] = output[32 * p + e] * rows.factor[e / 2 % 2];
-    const SharedTile<bf16, 64> rows_of_panel{tile + p * Tiling::kQueries * 64};
-    store_fragment(rows_of_panel, warp_row, 0, panel);
-    __syncwarp();
-    copy_out<16>(to + warp_row * args.output.stride + 64 * p, args.output.stride, rows_of_panel, warp_row,
-                 sizes.query_time - first - warp_row);
-  }
+  write_rows<kHeadDim>(to, args.output.stride, sizes.query_time - first, tile, Tiling::kQueries, rows.factor,
+                       output);
 }
 
 // A warpgroup: 64 queries, all tiles.
@@ -263,14 +179,14 @@ __device__ __forceinline__ void compute_tiles(const AttentionForwardArguments<bf
     mbarrier_wait(shared.k_full + place.stage, place.parity);
     wgmma_hold(s);
     wgmma_fence();
-    start_scores<kHeadDim>(s, q, shared.k + place.stage * Tiling::kKeyElements);
+    start_inner_products<kHeadDim, Tiling::kQueries>(s, q, shared.k + place.stage * Tiling::kKeyElements);
   };
   const auto values = [&](int i) {
     const Place place(i);
     mbarrier_wait(shared.v_full + place.stage, place.parity);
     wgmma_hold(output);
     wgmma_fence();
-    start_values<kHeadDim>(output, p, shared.v + place.stage * Tiling::kKeyElements);
+    start_weighted_sums<kHeadDim>(output, p, shared.v + place.stage * Tiling::kKeyElements);
   };
   const auto release = [&](uint64_t* empty, int i) {
     if (lane_index() == 0) mbarrier_arrive(empty + Place(i).stage);
@@ -292,7 +208,7 @@ __device__ __forceinline__ void compute_tiles(const AttentionForwardArguments<bf
   wgmma_hold(s);
   release(shared.k_empty, 0);
   softmax(0);
-  round_scores(p, s);
+  round_operand(p, s);
   for (int i = 1; i < tiles; ++i) {
     wait_for_turn();
     scores(i);
@@ -308,7 +224,7 @@ __device__ __forceinline__ void compute_tiles(const AttentionForwardArguments<bf
     release(shared.v_empty, i - 1);
 #pragma unroll
     for (int e = 0; e < kHeadDim / 2; ++e) output[e] *= rows.factor[e / 2 % 2];
-    round_scores(p, s);
+    round_operand(p, s);
   }
   values(tiles - 1);
   wgmma_wait<0>();
@@ -365,14 +281,14 @@ cudaError_t launch_forward_sm90(const AttentionForwardArguments<bf16>& args, cud
   using Tiling = HopperForward<kHeadDim>;
   const AttentionSizes& sizes = args.sizes;
   HopperForwardMaps maps;
-  const auto map = [&](CUtensorMap* to, const AttentionRows<const bf16>& rows, int time, int heads,
-                       int tile_rows) {
-    return make_tensor_map(to, rows.data, sizes.batch, time, int64_t{heads} * kHeadDim, rows.stride,
-                           time * rows.stride, tile_rows);
-  };
-  cudaError_t status = map(&maps.q, args.q, sizes.query_time, sizes.heads_q, Tiling::kQueries);
-  if (status == cudaSuccess) status = map(&maps.k, args.k, sizes.key_time, sizes.heads_kv, Tiling::kKeys);
-  if (status == cudaSuccess) status = map(&maps.v, args.v, sizes.key_time, sizes.heads_kv, Tiling::kKeys);
+  cudaError_t status = attention_tensor_map(&maps.q, args.q, sizes.batch, sizes.query_time,
+                                            sizes.heads_q * kHeadDim, Tiling::kQueries);
+  if (status == cudaSuccess)
+    status = attention_tensor_map(&maps.k, args.k, sizes.batch, sizes.key_time, sizes.heads_kv * kHeadDim,
+                                  Tiling::kKeys);
+  if (status == cudaSuccess)
+    status = attention_tensor_map(&maps.v, args.v, sizes.batch, sizes.key_time, sizes.heads_kv * kHeadDim,
+                                  Tiling::kKeys);
   const auto kernel = &attention_forward_sm90_kernel<kHeadDim>;
   if (status == cudaSuccess) status = device_allow_dynamic_shared(kernel, Tiling::kSharedBytes);
   if (status != cudaSuccess) return status;

@@ -21,7 +21,7 @@ constexpr int64_t kGap = 16;                                // columns behind q|
 
 struct Case {
   int64_t batch, time, heads_q, heads_kv, head_dim, window;
-  bool documents;
+  int64_t documents;  // their mean length, or, negative, the length of all of them; 0: one document
   double spread = 1.0;
   std::string text() const {
     return fmt::format("B{} T{} Hq{} Hkv{} D{} window {} documents {}", batch, time, heads_q, heads_kv,
@@ -34,13 +34,17 @@ struct Case {
   int64_t width() const { return (heads_q + 2 * heads_kv) * head_dim; }
 };
 
-// Documents that begin anywhere: a new one with probability 1/16 at every position.
+// Documents that begin anywhere: a new one with probability 1 / mean length at every position; or everywhere
+// after the same length.
 Values document_starts(const Case& c) {
   Values starts;
   for (int64_t b = 0; b < c.batch; ++b) {
     int64_t start = 0;
     for (int64_t t = 0; t < c.time; ++t) {
-      if (random_bits(5, static_cast<uint64_t>(b), static_cast<uint64_t>(t)) % 16 == 0) start = t;
+      const uint64_t bits = random_bits(5, static_cast<uint64_t>(b), static_cast<uint64_t>(t));
+      if (c.documents > 0 ? bits % static_cast<uint64_t>(c.documents) == 0
+                          : c.documents < 0 && t % -c.documents == 0)
+        start = t;
       starts.push_back(static_cast<double>(start));
     }
   }
@@ -72,7 +76,7 @@ struct Attention {
     const Shape projected{c.rows(), c.width() + kGap}, heads{c.rows(), c.heads_q * c.head_dim};
     qkv = device.make(dtype, projected, inputs.qkv);
     dqkv = device.make(dtype, projected, Values(static_cast<size_t>(projected.count()), 7.0));
-    if (c.documents) starts = device.make(DType::i32, {c.batch, c.time}, inputs.starts);
+    if (c.documents != 0) starts = device.make(DType::i32, {c.batch, c.time}, inputs.starts);
     output = device.zeros(dtype, heads);
     doutput = device.make(dtype, heads, inputs.doutput);
     lse = device.zeros(lse_dtype, {c.batch, c.heads_q, c.time});
@@ -132,7 +136,7 @@ struct Magnitudes {
     };
     const size_t q = at(i, h), o = size_t(((b * c.time + i) * c.heads_q + h) * c.head_dim);
     const double scale = c.shape().scale, lse = in.lse[size_t((b * c.heads_q + h) * c.time + i)];
-    int64_t first = c.documents ? int64_t(in.starts[size_t(b * c.time + i)]) : 0;
+    int64_t first = c.documents != 0 ? int64_t(in.starts[size_t(b * c.time + i)]) : 0;
     if (c.window > 0) first = std::max(first, i - c.window + 1);
     for (int64_t j = first; j <= i; ++j) {
       const size_t k = at(j, c.heads_q + h_kv), v = at(j, c.heads_q + c.heads_kv + h_kv);
@@ -209,10 +213,17 @@ void expect_cpu(const Case& c, DType dtype) {
 
 // One and several tiles of queries and keys, ragged ones, groups of 1, 2, 3 and 7 heads, all head widths.
 const Case kCases[] = {
-    {1, 1, 1, 1, 32, 0, false},    {2, 17, 2, 1, 64, 0, false},   {1, 64, 1, 1, 96, 0, false},
-    {1, 129, 2, 1, 128, 0, false}, {2, 130, 3, 1, 64, 0, false},  {1, 200, 2, 2, 32, 0, false},
-    {1, 131, 7, 1, 32, 0, true},   {2, 190, 2, 1, 64, 0, true},   {1, 140, 3, 3, 96, 40, false},
-    {1, 257, 2, 1, 64, 1, false},  {1, 193, 2, 2, 128, 70, true}, {1, 300, 1, 1, 32, 100, true},
+    {1, 1, 1, 1, 32, 0, 0},    {2, 17, 2, 1, 64, 0, 0},     {1, 64, 1, 1, 96, 0, 0},
+    {1, 129, 2, 1, 128, 0, 0}, {2, 130, 3, 1, 64, 0, 0},    {1, 200, 2, 2, 32, 0, 0},
+    {1, 131, 7, 1, 32, 0, 16}, {2, 190, 2, 1, 64, 0, 16},   {1, 140, 3, 3, 96, 40, 0},
+    {1, 257, 2, 1, 64, 1, 0},  {1, 193, 2, 2, 128, 70, 16}, {1, 300, 1, 1, 32, 100, 16},
+};
+
+// For what is Hopper's own: groups and windows that go several times around its rings of tiles, keys that one
+// warpgroup of a block sees and the other does not, tiles of queries that none of them sees.
+const Case kHopperCases[] = {
+    {1, 260, 4, 2, 128, 0, 0},   {1, 193, 3, 1, 64, 33, 50},   {2, 330, 2, 1, 128, 100, 80},
+    {1, 660, 1, 1, 64, 0, -330}, {1, 660, 1, 1, 128, 0, -330}, {1, 385, 1, 1, 128, 65, 0},
 };
 
 TEST(CudaAttention, AgreesWithTheCpuInFloat) {
@@ -225,8 +236,12 @@ TEST(CudaAttention, AgreesWithTheCpuInBf16) {
   });
 }
 
+TEST(CudaAttention, AgreesWithTheCpuAroundTheRingsInBf16) {
+  for (const Case& c : kHopperCases) expect_cpu(c, DType::bf16);
+}
+
 void expect_decoding() {
-  for (const Case& c : {Case{2, 150, 3, 1, 32, 0, false}, Case{1, 150, 4, 2, 64, 20, true}})
+  for (const Case& c : {Case{2, 150, 3, 1, 32, 0, 0}, Case{1, 150, 4, 2, 64, 20, 16}})
     for (const DType dtype : {DType::f32, DType::bf16})
       for (const int64_t last : {1, 7, 70}) {
         SCOPED_TRACE(fmt::format("{} {} last {}", c.text(), name_of(dtype), last));
@@ -250,7 +265,8 @@ void expect_decoding() {
         AttentionShape shape = c.shape();
         shape.query_time = last;
         const Tensor q = device.make(dtype, {c.batch * last, stride}, queries);
-        const Tensor documents = c.documents ? device.make(DType::i32, {c.batch, last}, starts) : Tensor{};
+        const Tensor documents =
+            c.documents != 0 ? device.make(DType::i32, {c.batch, last}, starts) : Tensor{};
         const Tensor output = device.zeros(dtype, {c.batch * last, width});
         const Tensor lse = device.zeros(DType::f32, {c.batch, c.heads_q, last});
         device->attention_forward({shape, a.q(q), a.k(a.qkv), a.v(a.qkv), documents, output, lse, {}});
@@ -268,7 +284,8 @@ TEST(CudaAttention, DecodingGivesTheLastRowsOfTheWholeSequence) {
 }
 
 void expect_same_bits(DType dtype) {
-  for (const Case& c : {Case{2, 130, 3, 1, 32, 0, true}, Case{1, 140, 2, 2, 64, 30, false}}) {
+  for (const Case& c :
+       {Case{2, 130, 3, 1, 32, 0, 16}, Case{1, 140, 2, 2, 64, 30, 0}, Case{1, 150, 2, 1, 128, 0, 50}}) {
     const Inputs inputs(c, dtype);
     cuda::test::expect_same_bits_in_every_order(c.text(), [&] {
       Device device = cuda_device();
@@ -293,7 +310,7 @@ TEST(CudaAttention, BitsDoNotDependOnTheOrderOfThreads) {
 // Scores of thousands: the softmax is a choice of one key, nothing overflows.
 TEST(CudaAttention, LargeScoresStayFinite) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const Case c{1, 130, 2, 1, 32, 0, false, 50.0};
+    const Case c{1, 130, 2, 1, 32, 0, 0, 50.0};
     Device device = cuda_device();
     const Inputs inputs(c, dtype);
     Attention a(device, inputs, dtype, DType::f32);
@@ -306,7 +323,7 @@ TEST(CudaAttention, LargeScoresStayFinite) {
 
 TEST(CudaAttention, ViolatedContractsAreRefused) {
   Device device = cuda_device();
-  const Case c{1, 8, 3, 1, 32, 0, false};
+  const Case c{1, 8, 3, 1, 32, 0, 0};
   const Inputs inputs(c, DType::f32);
   Attention a(device, inputs, DType::f32, DType::f32);
   a.shape.heads_kv = 2;
@@ -314,7 +331,7 @@ TEST(CudaAttention, ViolatedContractsAreRefused) {
   a.shape = c.shape();
   a.workspace = {};
   EXPECT_THROW(a.backward(), Error);
-  const Case odd{1, 8, 1, 1, 48, 0, false};
+  const Case odd{1, 8, 1, 1, 48, 0, 0};
   const Inputs odd_inputs(odd, DType::f32);
   Attention b(device, odd_inputs, DType::f32, DType::f32);
   EXPECT_THROW(b.forward(), Error);

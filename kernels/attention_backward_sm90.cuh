@@ -1,0 +1,59 @@
+// What both kernels of attention_backward_sm90.cu share.
+#pragma once
+
+#include "attention_backward.cuh"
+#include "attention_sm90.cuh"
+
+namespace polar::kernels {
+
+// The registers of 384 threads (168 each) are given to those who compute.
+constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+
+struct HopperBackwardMaps {
+  CUtensorMap q, doutput, k, v;
+};
+
+#ifdef DEVICE_HAS_SM90A
+
+// The barriers of a block: of what it owns, and of each buffer of its ring.
+template <class Tiling>
+struct BackwardBarriers {
+  uint64_t *own, *full, *empty;
+
+  __device__ __forceinline__ explicit BackwardBarriers(void* memory)
+      : own(static_cast<uint64_t*>(memory)), full(own + 1), empty(full + Tiling::kStages) {
+    static_assert((1 + 2 * Tiling::kStages) * sizeof(uint64_t) <= Tiling::kBarrierBytes);
+  }
+  __device__ __forceinline__ void initialise() const {
+    mbarrier_init(own, 1);
+    for (int i = 0; i < Tiling::kStages; ++i) {
+      mbarrier_init(full + i, 1);
+      mbarrier_init(empty + i, Tiling::kConsumers * kWarpgroup / kWarpSize);
+    }
+    mbarrier_fence_init();
+  }
+  // This warp has read tile i.
+  __device__ __forceinline__ void release(int i) const {
+    __syncwarp();
+    if (lane_index() == 0) mbarrier_arrive(empty + RingPlace<Tiling::kStages>(i).stage);
+  }
+  __device__ __forceinline__ void wait_for_tile(int i) const {
+    const RingPlace<Tiling::kStages> place(i);
+    mbarrier_wait(full + place.stage, place.parity);
+  }
+  __device__ __forceinline__ void wait_for_buffer(int i) const {
+    const RingPlace<Tiling::kStages> place(i);
+    mbarrier_wait(empty + place.stage, place.parity ^ 1);
+  }
+};
+
+// Lets the TMA engine copy a tile: its panels, kRows rows each.
+template <int kRows, int kPanels>
+__device__ __forceinline__ void copy_tile(bf16* to, const CUtensorMap& map, uint64_t* full, int column,
+                                          int row, int batch) {
+  for (int p = 0; p < kPanels; ++p) tma_load_3d(to + p * kRows * 64, &map, full, column + 64 * p, row, batch);
+}
+
+#endif  // DEVICE_HAS_SM90A
+
+}  // namespace polar::kernels
