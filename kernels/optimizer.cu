@@ -118,7 +118,7 @@ __device__ __forceinline__ uint64_t noise_stream(const RoundedCopy& copy, double
 // --- AdamW ---
 
 struct AdamWShared {
-  float gradient_scale, step, eps;
+  float gradient_scale, keep, step, eps;
   uint64_t stream;
   bool apply;
 };
@@ -126,10 +126,11 @@ struct AdamWShared {
 // lr / c1 * m / (sqrt(v) / c2 + eps), c2 here the root, with both sides of the fraction times c2: one
 // division less.
 __device__ inline AdamWShared adamw_shared(const AdamWArguments& args) {
-  const double t = args.control[kControlPlaceAppliedSteps];
+  const double t = args.control[kControlPlaceAppliedSteps], lr = args.lr[0];
   const double c1 = 1.0 - pow(args.beta1, t), c2 = sqrt(1.0 - pow(args.beta2, t));
   return {.gradient_scale = static_cast<float>(args.control[kControlPlaceGradientScale]),
-          .step = static_cast<float>(args.lr * c2 / c1),
+          .keep = static_cast<float>(1.0 - lr * args.weight_decay),
+          .step = static_cast<float>(lr * c2 / c1),
           .eps = static_cast<float>(args.eps * c2),
           .stream = noise_stream(args.weight, t),
           .apply = args.control[kControlPlaceApply] != 0.0};
@@ -141,7 +142,6 @@ __global__ void __launch_bounds__(kUpdateThreads) adamw_kernel(AdamWArguments ar
   __syncthreads();
   const AdamWShared s = shared;
   if (!s.apply) return;
-  const auto keep = static_cast<float>(1.0 - args.lr * args.weight_decay);
   const auto beta2 = static_cast<float>(args.beta2);
   const auto gain1 = static_cast<float>(1.0 - args.beta1), gain2 = static_cast<float>(1.0 - args.beta2);
   for_each_update_piece(args.count, aligned, [&](auto whole, int64_t first, int64_t valid) {
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(kUpdateThreads) adamw_kernel(AdamWArguments ar
       const float gradient = s.gradient_scale * g[i];
       m[i] += gain1 * (gradient - m[i]);
       v[i] = beta2 * v[i] + gain2 * gradient * gradient;
-      p[i] = keep * p[i] - s.step * m[i] / (sqrtf(v[i]) + s.eps);
+      p[i] = s.keep * p[i] - s.step * m[i] / (sqrtf(v[i]) + s.eps);
     }
     store_piece<whole.value>(args.parameter + first, valid, p);
     store_piece<whole.value>(args.m + first, valid, m);
@@ -203,14 +203,15 @@ cudaError_t momentum_update(const MomentumArguments& args, cudaStream_t stream) 
 // --- matrix update ---
 
 struct MatrixShared {
-  float step;
+  float keep, step;
   uint64_t stream;
 };
 
 __device__ inline MatrixShared matrix_shared(const MatrixUpdateArguments& args) {
   double scale = args.scale == nullptr ? 1.0 : fabs(args.scale[0]);
   if (args.scale != nullptr && args.exponent != 1.0) scale = pow(scale, args.exponent);
-  return {.step = static_cast<float>(args.lr * args.multiplier * scale),
+  return {.keep = static_cast<float>(1.0 - args.lr[0] * args.weight_decay),
+          .step = static_cast<float>(args.lr[0] * args.multiplier * scale),
           .stream = noise_stream(args.weight, args.control[kControlPlaceAppliedSteps])};
 }
 
@@ -221,14 +222,13 @@ __global__ void __launch_bounds__(kUpdateThreads)
   __syncthreads();
   const MatrixShared s = shared;
   if (args.control[kControlPlaceApply] == 0.0) return;
-  const auto keep = static_cast<float>(1.0 - args.lr * args.weight_decay);
   for_each_update_piece(args.count, aligned, [&](auto whole, int64_t first, int64_t valid) {
     const FloatsPiece<whole.value> direction(args.direction, first, valid);
     float p[kUpdateWidth], d[kUpdateWidth];
     load_piece<whole.value>(static_cast<const float*>(args.parameter) + first, valid, p);
     direction.get(d);
 #pragma unroll
-    for (int i = 0; i < kUpdateWidth; ++i) p[i] = keep * p[i] - s.step * d[i];
+    for (int i = 0; i < kUpdateWidth; ++i) p[i] = s.keep * p[i] - s.step * d[i];
     store_piece<whole.value>(args.parameter + first, valid, p);
     store_rounded<whole.value>(args.weight, s.stream, first, valid, p);
   });

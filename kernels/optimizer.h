@@ -33,7 +33,8 @@ struct AdamWArguments {
   const float* gradient;
   float *m, *v;
   RoundedCopy weight;
-  double lr, beta1, beta2, eps, weight_decay;
+  const double* lr;  // in device memory
+  double beta1, beta2, eps, weight_decay;
   const double* control;
   int64_t count;
 };
@@ -57,7 +58,9 @@ struct MatrixUpdateArguments {
   Floats direction;
   RoundedCopy weight;
   const double* scale;  // in device memory; null: 1
-  double exponent, lr, multiplier, weight_decay;
+  double exponent;
+  const double* lr;  // in device memory
+  double multiplier, weight_decay;
   const double* control;
   int64_t count;
 };

@@ -38,6 +38,11 @@ __device__ inline bool is_control_finite(double x) {
   return fabs(x) <= 1.7976931348623157e308;
 }
 
+__device__ inline bool is_run_over(const StepControlArguments& args) {
+  return args.guard && args.guard_maximum_skips > 0 &&
+         args.control[kConsecutiveSkips] >= static_cast<double>(args.guard_maximum_skips);
+}
+
 __device__ inline void write_control(const StepControlArguments& args, double loss, double norm, bool skip) {
   double* window = args.window;
   // Without the guard a non-finite step is applied, but one such value would blind the window for good.
@@ -48,9 +53,10 @@ __device__ inline void write_control(const StepControlArguments& args, double lo
     window[0] += 1.0;
   }
   double* control = args.control;
+  const double to_mean = args.gradient_tokens / args.valid_tokens[0];
   const bool clip = args.clip_norm > 0.0 && norm + 1e-6 > args.clip_norm;
   control[kApply] = skip ? 0.0 : 1.0;
-  control[kGradientScale] = clip ? args.clip_norm / (norm + 1e-6) : 1.0;
+  control[kGradientScale] = clip ? to_mean * args.clip_norm / (norm + 1e-6) : to_mean;
   control[kAppliedSteps] += skip ? 0.0 : 1.0;
   control[kLoss] = loss;
   control[kGradientNorm] = norm;
@@ -60,7 +66,13 @@ __device__ inline void write_control(const StepControlArguments& args, double lo
 
 __global__ void __launch_bounds__(kControlThreads) step_control_kernel(StepControlArguments args) {
   DEVICE_SHARED(double, scratch, [kControlThreads / kWarpSize]);
-  const double loss = args.loss_sum[0] / args.valid_tokens, norm = sqrt(args.gradient_squares[0]);
+  if (is_run_over(args)) {  // the same for all threads
+    __syncthreads();        // all have read control before it changes
+    if (threadIdx.x == 0) args.control[kApply] = 0.0;
+    return;
+  }
+  const double tokens = args.valid_tokens[0], loss = args.loss_sum[0] / tokens;
+  const double norm = sqrt(args.gradient_squares[0]) * (args.gradient_tokens / tokens);
   const double entered = args.window[0];
   const int64_t filled =
       entered < static_cast<double>(args.guard_window) ? static_cast<int64_t>(entered) : args.guard_window;

@@ -12,10 +12,11 @@ namespace polar::kernels {
 struct StepControlArguments {
   const double* loss_sum;
   const double* gradient_squares;
-  double valid_tokens, clip_norm;
+  const double* valid_tokens;
+  double gradient_tokens, clip_norm;
   bool guard;
   double guard_deviations;
-  int64_t guard_window, guard_minimum;
+  int64_t guard_window, guard_minimum, guard_maximum_skips;
   double* window;   // (2 + 2 guard_window): count, reserved, losses, norms; read and written
   double* control;  // (7), see ControlIndex in ops/ops.h; read and written
 };

@@ -89,16 +89,17 @@ class RandomStep {
     ops_.fill(plan_.model.gradients(), 0.0);
     ops_.fill(control_.loss_sum, 0.0);
     for (int64_t micro = 0; micro < plan_.micro_steps; ++micro)
-      plan_.model.forward_backward(batch_, 1.0 / control_.valid_tokens, control_.loss_sum);
+      plan_.model.forward_backward(batch_, 1.0 / control_.gradient_tokens, control_.loss_sum);
     ops_.synchronize();
     model_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
     ++runs_;
     ops_.sum_squares(plan_.model.gradients(), control_.gradient_squares, false);
     ops_.step_control(control_);
-    plan_.optimizer.step(0, {.parameters = plan_.model.parameters(),
-                             .gradients = plan_.model.gradients(),
-                             .weights = plan_.model.rounded_weights(),
-                             .control = control_.control});
+    plan_.optimizer.step({.parameters = plan_.model.parameters(),
+                          .gradients = plan_.model.gradients(),
+                          .weights = plan_.model.rounded_weights(),
+                          .control = control_.control,
+                          .learning_rates = rates_});
   }
   // Mean of forward and backward.
   double model_seconds() const { return model_seconds_ / static_cast<double>(runs_); }
@@ -109,8 +110,8 @@ class RandomStep {
   void fill_batch(const Experiment& experiment) {
     batch_.batch = plan_.micro_sequences;
     batch_.time = experiment.data.sequence_length;
-    batch_.ids = memory_[plan_.input.ids];
-    batch_.targets = memory_[plan_.input.targets];
+    batch_.ids = memory_[plan_.input[0].ids];
+    batch_.targets = memory_[plan_.input[0].targets];
     std::vector<int32_t> ids(static_cast<size_t>(batch_.ids.count()));
     for (size_t i = 0; i < ids.size(); ++i)
       ids[i] =
@@ -122,7 +123,13 @@ class RandomStep {
   void set_control(const Experiment& experiment) {
     control_.loss_sum = memory_[plan_.loss_sum];
     control_.gradient_squares = memory_[plan_.gradient_squares];
-    control_.valid_tokens = static_cast<double>(experiment.batch.global_tokens);
+    control_.gradient_tokens = static_cast<double>(experiment.batch.global_tokens);
+    const Tensor inputs = memory_[plan_.step_inputs];
+    control_.valid_tokens = inputs.slice(0, {1});
+    rates_ = inputs.slice(1, {inputs.count() - 1});
+    std::vector<double> values = plan_.optimizer.learning_rates(0);
+    values.insert(values.begin(), control_.gradient_tokens);
+    ops_.upload(inputs, values.data());
     control_.clip_norm = experiment.optimizer.clip_norm;
     control_.guard = false;
     control_.window = memory_[plan_.guard_window];
@@ -137,6 +144,7 @@ class RandomStep {
   PlannedMemory memory_;
   ModelBatch batch_;
   StepControl control_;
+  Tensor rates_;
   double model_seconds_ = 0.0;
   int64_t runs_ = 0;
 };

@@ -56,7 +56,7 @@ void print_fits(const Experiment& experiment, const Ops& ops, size_t memory) {
       Experiment candidate = experiment;
       candidate.train.recompute = level;
       candidate.batch.micro_sequences = micro;
-      const size_t bytes = RunPlan(candidate, ops).device.total_bytes() + ops.fixed_bytes();
+      const size_t bytes = RunPlan(candidate, ops).device.total_bytes();
       if (bytes + kContextBytes > memory) break;
       best = micro;
       best_bytes = bytes;
@@ -82,7 +82,6 @@ ExitCode run(const PlanOptions& options) {
   if (options.json) {
     const nlohmann::ordered_json json{{"parameters", parameters},
                                       {"device_bytes", plan.device.total_bytes()},
-                                      {"fixed_bytes", ops->fixed_bytes()},
                                       {"host_bytes", plan.host.total_bytes()},
                                       {"micro_sequences", plan.micro_sequences},
                                       {"micro_steps", plan.micro_steps}};
@@ -99,9 +98,6 @@ ExitCode run(const PlanOptions& options) {
       plan.device.table(options.buffers).c_str());
   std::printf("on the host\n%s\noptimizer\n%s", plan.host.table(options.buffers).c_str(),
               plan.optimizer.table().c_str());
-  if (ops->fixed_bytes() > 0)
-    std::printf("\nbeside the plan the backend keeps %s on the device\n",
-                format_bytes(ops->fixed_bytes()).c_str());
   if (memory > 0) {
     std::printf("\n");
     print_fits(experiment, *ops, memory);

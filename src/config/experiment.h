@@ -19,6 +19,7 @@ struct RunConfig {
   uint64_t seed = 1337;
   std::string device = "auto";  // auto | cpu | cuda
   int64_t threads = 0;          // CPU threads; 0: OMP_NUM_THREADS, else all cores
+  std::string gemm_cache;       // CUDA: file of measured GEMM algorithms; empty: none are measured
 
   bool operator==(const RunConfig&) const = default;
 };

@@ -31,6 +31,11 @@ void fields(Visitor& visit, C& c) {
          .range = between(0, 4096),
          .changes_result = false},
         c.threads);
+  visit({.name = "gemm_cache",
+         .doc = "CUDA: a file that keeps which GEMM algorithms were measured to be the fastest on this card; "
+                "empty: "
+                "nothing is measured, the library's first proposal is taken"},
+        c.gemm_cache);
 }
 
 template <class Visitor, Section<ModelConfig> C>

@@ -23,23 +23,32 @@ inline Batch host_batch(const BatchTensors& host, int64_t sequences, int64_t tim
   return batch;
 }
 
-// Queues the copy of rows [first, first + count) of a host batch to the device; returns them as the model
-// reads them.
-inline ModelBatch upload_batch(Ops& ops, const Batch& host, int64_t first, int64_t count,
-                               const BatchTensors& device) {
-  const int64_t time = host.sequence_length;
-  const auto copy = [&](const int32_t* from, const Tensor& to, Shape shape) {
-    const Tensor part = to.slice(0, shape);
-    ops.upload(part, from + first * time);
-    return part;
-  };
+// `count` sequences in device memory as the model reads them.
+inline ModelBatch model_batch(const BatchTensors& device, int64_t count, int64_t time) {
   ModelBatch batch;
   batch.batch = count;
   batch.time = time;
-  batch.ids = copy(host.ids, device.ids, {count * time});
-  batch.targets = copy(host.targets, device.targets, {count * time});
-  if (device.document_starts)
-    batch.document_starts = copy(host.document_starts, device.document_starts, {count, time});
+  batch.ids = device.ids.slice(0, {count * time});
+  batch.targets = device.targets.slice(0, {count * time});
+  if (device.document_starts) batch.document_starts = device.document_starts.slice(0, {count, time});
+  return batch;
+}
+
+// Rows [first, first + batch.batch) of a host batch, array by array, to where the model reads them:
+// copy(to, from).
+template <class Copy>
+void copy_batch(const Batch& host, int64_t first, const ModelBatch& batch, const Copy& copy) {
+  const int64_t begin = first * host.sequence_length;
+  copy(batch.ids, host.ids + begin);
+  copy(batch.targets, host.targets + begin);
+  if (batch.document_starts) copy(batch.document_starts, host.document_starts + begin);
+}
+
+// Uploads rows [first, first + count) of a host batch; returns them as the model reads them.
+inline ModelBatch upload_batch(Ops& ops, const Batch& host, int64_t first, int64_t count,
+                               const BatchTensors& device) {
+  const ModelBatch batch = model_batch(device, count, host.sequence_length);
+  copy_batch(host, first, batch, [&](const Tensor& to, const int32_t* from) { ops.upload(to, from); });
   return batch;
 }
 

@@ -114,8 +114,8 @@ class Model {
                 const Tensor& output, const Tensor& rstd, int64_t rows);
   void rms_norm_backward(const Tensor& doutput, const Tensor& input, int weight, const Tensor& rstd,
                          int64_t rows);
-  // y = x W^T;  dx = dy W;  dW += dy^T x
-  void linear(const MatrixView& x, const Tensor& weight, const MatrixView& y);
+  // y = x W^T (+ bias);  dx = dy W;  dW += dy^T x
+  void linear(const MatrixView& x, const Tensor& weight, const MatrixView& y, const Tensor& bias = {});
   void linear_backward(const MatrixView& dy, const MatrixView& x, const Tensor& weight, const Tensor& dweight,
                        const MatrixView& dx);
   CrossEntropy cross_entropy(const ModelBatch& batch) const;

@@ -23,8 +23,11 @@ Tensor Model::joined_weight(const Tensor& flat, int first, int64_t rows) const {
   return flat.slice(registry()[first].offset, {rows, registry()[first].shape[1]});
 }
 
-void Model::linear(const MatrixView& x, const Tensor& weight, const MatrixView& y) {
-  ops_->gemm(Transpose::no, Transpose::yes, 1.0, x, weight, 0.0, y);
+void Model::linear(const MatrixView& x, const Tensor& weight, const MatrixView& y, const Tensor& bias) {
+  if (bias)
+    ops_->gemm_bias(Transpose::no, Transpose::yes, 1.0, x, weight, 0.0, y, bias);
+  else
+    ops_->gemm(Transpose::no, Transpose::yes, 1.0, x, weight, 0.0, y);
 }
 
 void Model::linear_backward(const MatrixView& dy, const MatrixView& x, const Tensor& weight,
@@ -94,8 +97,10 @@ void Model::forward_attention(int64_t layer, const ModelBatch& batch) {
   const MatrixView qk = l.qk.slice(0, {rows, q_width_ + kv_width_});
   const MatrixView attention = l.attention.slice(0, {rows, q_width_});
 
-  linear(l.norm1.slice(0, {rows, config_.hidden_size}), joined_weight(weight_values_, p.q, qkv_width_), qkv);
-  if (p.q_bias >= 0) ops_->add_bias(qkv, weight_values_.slice(registry()[p.q_bias].offset, {qkv_width_}));
+  const Tensor bias =
+      p.q_bias < 0 ? Tensor{} : weight_values_.slice(registry()[p.q_bias].offset, {qkv_width_});
+  linear(l.norm1.slice(0, {rows, config_.hidden_size}), joined_weight(weight_values_, p.q, qkv_width_), qkv,
+         bias);
 
   QkNormRopeForward rope;
   rope.time = batch.time;

@@ -1,6 +1,7 @@
 // The memory of a whole plan, from a backend; given back when its owner goes.
 #pragma once
 
+#include "base/error.h"
 #include "ops/ops.h"
 #include "tensor/memory_plan.h"
 
@@ -12,11 +13,7 @@ enum class MemoryKind { device, host };
 class PlannedMemory {
  public:
   PlannedMemory(const MemoryPlan& plan, Ops& ops, MemoryKind kind)
-      : ops_(ops),
-        kind_(kind),
-        memory_(kind == MemoryKind::device ? ops.allocate(plan.total_bytes())
-                                           : ops.allocate_host(plan.total_bytes())),
-        arena_(plan, memory_) {}
+      : ops_(ops), kind_(kind), memory_(allocate(plan)), arena_(plan, memory_) {}
   PlannedMemory(const PlannedMemory&) = delete;
   PlannedMemory& operator=(const PlannedMemory&) = delete;
   ~PlannedMemory() { kind_ == MemoryKind::device ? ops_.release(memory_) : ops_.release_host(memory_); }
@@ -25,6 +22,16 @@ class PlannedMemory {
   Tensor operator[](BufferId id) const { return arena_[id]; }
 
  private:
+  // Says, besides that there is too little, what the memory was wanted for.
+  void* allocate(const MemoryPlan& plan) {
+    try {
+      return kind_ == MemoryKind::device ? ops_.allocate(plan.total_bytes())
+                                         : ops_.allocate_host(plan.total_bytes());
+    } catch (const Error& error) {
+      throw Error(fmt::format("{}\n{}", error.what(), plan.table(false)), error.code());
+    }
+  }
+
   Ops& ops_;
   MemoryKind kind_;
   void* memory_;

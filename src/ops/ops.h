@@ -19,6 +19,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -121,7 +122,7 @@ struct CrossEntropy {
 // tensor with these elements. `step_control` writes it, optimizers read it.
 enum ControlIndex : int {
   kControlApply = 0,         // 1: do the step; 0: skip it (nothing changes)
-  kControlGradientScale,     // what gradients are multiplied with (clipping), 1 if not clipped
+  kControlGradientScale,     // what gradients are multiplied with: makes them the mean's, and clips
   kControlAppliedSteps,      // steps applied, this one included: Adam's t
   kControlLoss,              // mean loss of the global batch
   kControlGradientNorm,      // global norm before clipping
@@ -130,10 +131,14 @@ enum ControlIndex : int {
   kControlSize
 };
 struct StepControl {
-  Tensor loss_sum;            // f64 (1): sum of the losses of all valid tokens
-  Tensor gradient_squares;    // f64 (1): sum of squares of all gradients
-  double valid_tokens = 1.0;  // the loss is loss_sum / valid_tokens
-  double clip_norm = 0.0;     // 0: no clipping; scale = min(1, clip_norm / (norm + 1e-6)) as torch does
+  Tensor loss_sum;          // f64 (1): sum of the losses of all valid tokens
+  Tensor gradient_squares;  // f64 (1): sum of squares of all gradients
+  Tensor valid_tokens;      // f64 (1): of the global batch; the loss is loss_sum / valid_tokens
+  // What every row's gradient was divided by when the gradients were summed (a constant of the run, so that
+  // nothing has to know valid_tokens before the last row). Norm and gradient scale are those of the mean:
+  // they contain the factor gradient_tokens / valid_tokens.
+  double gradient_tokens = 1.0;
+  double clip_norm = 0.0;  // 0: no clipping; scale = min(1, clip_norm / (norm + 1e-6)) as torch does
   // The guard skips steps with a non-finite or spiking loss or gradient norm. A spike is a value above
   // mean + guard_deviations * max(std, 1e-3 |mean|) of the window, once it holds guard_minimum values.
   // Skipped steps do not enter the window.
@@ -141,6 +146,9 @@ struct StepControl {
   double guard_deviations = 6.0;
   int64_t guard_window = 128;
   int64_t guard_minimum = 32;
+  // After so many skipped steps in a row the run is over: every further one changes nothing at all, control
+  // included, but for kControlApply = 0. 0: never.
+  int64_t guard_maximum_skips = 0;
   // f64 (2 + 2 * guard_window): count of values ever entered, reserved, ring of losses, ring of gradient
   // norms
   Tensor window;
@@ -149,7 +157,8 @@ struct StepControl {
 
 struct AdamW {
   Tensor parameter, gradient, m, v;  // flat, same count; parameter and state are written
-  double lr = 0, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0;  // decoupled: p -= lr * wd * p
+  Tensor lr;                         // f64 (1)
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0;  // decoupled: p -= lr * wd * p
   Tensor control;
   // bf16, same count, written with the parameter rounded; empty: none. (CUDA only.) Rounded to nearest even,
   // or, with a seed, stochastically: up or down with probabilities that keep the mean, by noise that is a
@@ -174,7 +183,8 @@ struct MatrixUpdate {
   Tensor parameter, direction;  // on CUDA the parameter is f32, the direction f32 or bf16
   Tensor scale;                 // f64 (1) on the device (the nuclear norm <M, U>), or empty for 1
   double exponent = 1.0;
-  double lr = 0, multiplier = 1.0, weight_decay = 0;
+  Tensor lr;  // f64 (1)
+  double multiplier = 1.0, weight_decay = 0;
   Tensor control;
   Tensor weight = {};  // as in AdamW
   uint64_t rounding_seed = 0;
@@ -184,6 +194,27 @@ struct MatrixUpdate {
 // (each term within 2^-16 of its value) where the backend gains by it; elsewhere the same as full.
 enum class PolarPrecision : uint8_t { full, reduced };
 
+// A place in the order of the device's work: made once (Ops::make_mark), set again and again.
+class Mark {
+ public:
+  virtual ~Mark() = default;
+};
+
+// Work that is queued again and again, every time with the same arguments (Ops::repeat). A device may keep
+// what the first runs queued and replay it, so the work may read memory whose contents change, but nothing
+// else that does.
+class Repeated {
+ public:
+  explicit Repeated(std::function<void()> work) : work_(std::move(work)) {}
+  virtual ~Repeated() = default;
+  Repeated(const Repeated&) = delete;
+  Repeated& operator=(const Repeated&) = delete;
+  virtual void run() { work_(); }
+
+ protected:
+  std::function<void()> work_;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -192,9 +223,11 @@ class Ops {
   virtual std::string device_name() const = 0;     // "cpu: 2 threads, AVX-512"
   virtual bool supports(DType compute) const = 0;  // for parameters and activations
   virtual bool host_memory() const = 0;            // device memory can be read by the host directly
-  // Device memory that the backend keeps for itself, beside what is allocated.
-  virtual size_t fixed_bytes() const { return 0; }
-  virtual void* allocate(size_t bytes) = 0;        // aligned to MemoryPlan::kAlignment; Error naming the need
+  // Device memory that the backend works with itself. Lent before the first operation (and kept until the
+  // backend goes) it can be part of a plan; else the backend allocates it when it is first needed.
+  virtual size_t own_workspace() const { return 0; }
+  virtual void lend_workspace(const Tensor& /*workspace*/) {}  // of own_workspace() bytes
+  virtual void* allocate(size_t bytes) = 0;  // aligned to MemoryPlan::kAlignment; Error naming the need
   virtual void release(void* memory) noexcept = 0;
   // Host memory that copies to the device fast and in the background (pinned, where that is a difference).
   virtual void* allocate_host(size_t bytes) = 0;
@@ -204,6 +237,25 @@ class Ops {
   virtual void upload(const Tensor& to, const void* from) = 0;
   virtual void download(void* to, const Tensor& from) = 0;
   virtual void synchronize() = 0;
+
+  // --- order: what lets the host run ahead of the device ---
+  // The defaults are those of a backend whose operations are done when they return.
+  virtual std::unique_ptr<Mark> make_mark() { return std::make_unique<Mark>(); }
+  virtual void set(Mark& /*mark*/) {}  // here: behind everything queued so far
+  // Has the device come as far? A mark that was never set is reached.
+  virtual bool reached(const Mark& /*mark*/) { return true; }
+  virtual void wait(const Mark& /*mark*/) {}    // the host waits
+  virtual void follow(const Mark& /*mark*/) {}  // what is queued from now on waits; the host does not
+  // Copies beside the queue, as soon as `after` is reached, and then sets `done`. `from` is memory of
+  // allocate_host that stays as it is until then.
+  virtual void upload_ahead(const Tensor& to, const void* from, const Mark& /*after*/, Mark& /*done*/) {
+    upload(to, from);
+  }
+  // Queues a copy to memory of allocate_host; it has been made when a mark set after it is reached.
+  virtual void download_queued(void* to, const Tensor& from) { download(to, from); }
+  virtual std::unique_ptr<Repeated> repeat(std::function<void()> work) {
+    return std::make_unique<Repeated>(std::move(work));
+  }
 
   // --- flat operations ---
   virtual void fill(const Tensor& x, double value) = 0;                      // also i32
@@ -221,7 +273,13 @@ class Ops {
   // c = alpha op(a) op(b) + beta c
   virtual void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
                     const MatrixView& b, double beta, const MatrixView& c) = 0;
-  virtual void add_bias(const MatrixView& y, const Tensor& bias) = 0;         // y (N, C) += bias (C)
+  virtual void add_bias(const MatrixView& y, const Tensor& bias) = 0;  // y (N, C) += bias (C)
+  // gemm and add_bias in one: c = alpha op(a) op(b) + beta c + bias, a value a column
+  virtual void gemm_bias(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
+                         const MatrixView& b, double beta, const MatrixView& c, const Tensor& bias) {
+    gemm(transpose_a, transpose_b, alpha, a, b, beta, c);
+    add_bias(c, bias);
+  }
   virtual void bias_backward(const MatrixView& dy, const Tensor& dbias) = 0;  // dbias (C) += column sums
   // out (N, C) = rows `ids` (N) of table (V, C). ids in [0, V): the CPU refuses others with an Error; on
   // CUDA, where nobody waits to look, such an id gives a row of NaN, and in the backward pass nothing.

@@ -48,7 +48,7 @@ void AdamWGroup::bind(Ops& ops, const Arena& arena) {
   ops.fill(v_, 0.0);
 }
 
-void AdamWGroup::step(Ops& ops, double lr, const StepTensors& tensors, const MatrixScratch&) {
+void AdamWGroup::step(Ops& ops, const Tensor& lr, const StepTensors& tensors, const MatrixScratch&) {
   for (const Run& run : runs_) {
     const Shape shape{run.count};
     ops.adamw({.parameter = tensors.parameters.slice(run.offset, shape),

@@ -29,7 +29,7 @@ struct OracleConfig {
   // newton_schulz: "jordan", "quintic5", "classical_quintic", "classical_cubic" or an own list (a, b, c).
   std::string coefficients = "jordan";
   std::vector<std::array<double, 3>> custom;
-  double lower_bound = 1e-3;      // polar_express: of the normalised singular values
+  double lower_bound = 1e-3;  // polar_express: of the normalised singular values
   // "full" or "reduced" (PolarPrecision of ops/ops.h), or "auto": reduced where activations are bf16.
   std::string products = "auto";
 

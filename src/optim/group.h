@@ -67,6 +67,7 @@ struct StepTensors {
   Tensor parameters, gradients;
   Tensor weights;  // bf16 copy of the parameters that the products read, or empty
   Tensor control;
+  Tensor learning_rates;  // f64 (groups): of this step
   Tensor weight(int64_t offset, const Shape& shape) const {
     return weights ? weights.slice(offset, shape) : Tensor{};
   }
@@ -86,7 +87,8 @@ class Group {
 
   virtual void plan(MemoryPlan& memory, const Ops& ops, MatrixScratch& scratch) = 0;
   virtual void bind(Ops& ops, const Arena& arena) = 0;
-  virtual void step(Ops& ops, double lr, const StepTensors& tensors, const MatrixScratch& scratch) = 0;
+  // `lr`: f64 (1).
+  virtual void step(Ops& ops, const Tensor& lr, const StepTensors& tensors, const MatrixScratch& scratch) = 0;
   virtual std::vector<StateTensor> state() const = 0;
   virtual Rule rule(const Member& member) const = 0;
 

@@ -70,7 +70,7 @@ struct MatrixGroup::Work {
   Ops& ops;
   const MatrixScratch& scratch;
   const Batch& batch;
-  double lr;
+  const Tensor& lr;
   const StepTensors& tensors;
   Tensor momentum, x, y;  // (batch, m, n); x is the oracle's input
   Tensor seen;            // what the oracle saw, unnormalised, still there after it: M or G of the formulas
@@ -140,7 +140,7 @@ void MatrixGroup::bind(Ops& ops, const Arena& arena) {
   if (momentum_) ops.fill(momentum_, 0.0);
 }
 
-void MatrixGroup::step(Ops& ops, double lr, const StepTensors& tensors, const MatrixScratch& scratch) {
+void MatrixGroup::step(Ops& ops, const Tensor& lr, const StepTensors& tensors, const MatrixScratch& scratch) {
   for (const Batch& batch : batches_) {
     Work work{.ops = ops,
               .scratch = scratch,

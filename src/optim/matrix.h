@@ -24,7 +24,7 @@ class MatrixGroup final : public Group {
   MatrixGroup(GroupConfig config, std::vector<Member> members, DType dtype);
   void plan(MemoryPlan& memory, const Ops& ops, MatrixScratch& scratch) override;
   void bind(Ops& ops, const Arena& arena) override;
-  void step(Ops& ops, double lr, const StepTensors& tensors, const MatrixScratch& scratch) override;
+  void step(Ops& ops, const Tensor& lr, const StepTensors& tensors, const MatrixScratch& scratch) override;
   std::vector<StateTensor> state() const override;
   Rule rule(const Member& member) const override;
 

@@ -113,10 +113,10 @@ void Optimizer::bind(Ops& ops, const Arena& arena) {
   scratch_.bind(ops, arena);
 }
 
-void Optimizer::step(int64_t step, const StepTensors& tensors) {
+void Optimizer::step(const StepTensors& tensors) {
   scratch_.begin_step(*ops_, tensors.control);
   for (size_t g = 0; g < groups_.size(); ++g)
-    groups_[g]->step(*ops_, learning_rate(g, step), tensors, scratch_);
+    groups_[g]->step(*ops_, tensors.learning_rates.slice(static_cast<int64_t>(g), {1}), tensors, scratch_);
 }
 
 std::vector<StateTensor> Optimizer::state() const {

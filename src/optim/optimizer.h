@@ -29,15 +29,18 @@ class Optimizer {
   void bind(Ops& ops, const Arena& arena);
 
   // One update of all parameters, gradients are kept. `tensors.control` is what Ops::step_control wrote: if
-  // it says skip, nothing changes, bit for bit. `step` = 0 .. max_steps - 1 chooses the learning rates only.
-  void step(int64_t step, const StepTensors& tensors);
+  // it says skip, nothing changes, bit for bit. Every call with the same tensors queues the same work.
+  void step(const StepTensors& tensors);
 
   // All state by parameter name, each in the shape of its parameter, as views of device memory:
   // "adamw.m:NAME", "adamw.v:NAME", "matrix.momentum:NAME" (not for momentum `none`).
   std::vector<StateTensor> state() const;
 
-  // The learning rate of each group at a step, in the order of the configuration.
+  // The learning rate of a group at a step (0 .. max_steps - 1); groups in the order of the configuration.
+  // StepTensors::learning_rates has to hold those of all.
+  double learning_rate(size_t group, int64_t step) const;
   std::vector<double> learning_rates(int64_t step) const;
+  size_t group_count() const { return groups_.size(); }
   // The names of the groups in that order: the YAML type, e.g. "polargrad".
   std::vector<std::string> group_names() const;
 
@@ -46,7 +49,6 @@ class Optimizer {
   std::string table() const;
 
  private:
-  double learning_rate(size_t group, int64_t step) const;
   DType polar_dtype(const Ops& ops) const;
 
   std::vector<std::unique_ptr<Group>> groups_;

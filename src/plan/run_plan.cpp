@@ -68,13 +68,21 @@ RunPlan::RunPlan(const Experiment& e, const Ops& ops)
   const int64_t time = e.data.sequence_length;
   model.plan(device, ops);
   optimizer.plan(device, ops);
-  input = plan_input(device, "micro-batch", micro_sequences, time, e.data.packing);
+  const int64_t inputs = ops.host_memory() ? 1 : 2;
+  for (int64_t i = 0; i < inputs; ++i)
+    input.push_back(
+        plan_input(device, fmt::format("micro-batch {}", i), micro_sequences, time, e.data.packing));
+  if (const auto bytes = static_cast<int64_t>(ops.own_workspace()); bytes > 0)
+    backend_workspace = device.add("workspace", "backend", DType::f32, {bytes / 4});
+  step_inputs = device.add("control", "step inputs", DType::f64, {step_input_count()});
   loss_sum = device.add("control", "loss sum", DType::f64, {1});
   gradient_squares = device.add("control", "gradient squares", DType::f64, {1});
   const Shape window{guard_window_elements(e.guard)};
   guard_window = device.add("control", "guard window", DType::f64, window);
   control = device.add("control", "step control", DType::f64, {kControlSize});
 
+  queued_inputs = host.add("control", "step inputs", DType::f64, {kQueuedSteps, step_input_count()});
+  queued_controls = host.add("control", "step controls", DType::f64, {kQueuedSteps, kControlSize});
   const int64_t slots = std::max<int64_t>(e.data.prefetch_batches, 2);
   for (int64_t slot = 0; slot < slots; ++slot)
     input_ring.push_back(

@@ -31,9 +31,18 @@ struct RunPlan {
   Optimizer optimizer;
   MemoryPlan device, host;
 
-  // On the device: one micro-batch, and the scalars of a step.
-  InputIds input;
-  BufferId loss_sum, gradient_squares, guard_window, control;
+  // On the device: micro-batches (two where one can be copied while the other is computed with), and the
+  // scalars of a step. step_inputs: what the host says of a step, see below.
+  std::vector<InputIds> input;
+  BufferId backend_workspace, step_inputs, loss_sum, gradient_squares, guard_window, control;
+
+  // f64 elements of step_inputs: the valid tokens of the global batch, then the groups' learning rates.
+  int64_t step_input_count() const { return 1 + static_cast<int64_t>(optimizer.group_count()); }
+
+  // On the host, for the steps that may be queued at once (kQueuedSteps): their inputs, and the control read
+  // back after them.
+  static constexpr int64_t kQueuedSteps = 2;
+  BufferId queued_inputs, queued_controls;
 
   // On the host: the ring of steps that is filled ahead, one micro-batch for evaluation, and what a
   // checkpoint is written from while the training goes on.

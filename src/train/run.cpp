@@ -24,7 +24,9 @@ class Run {
       : experiment_(experiment),
         directory_(experiment, options),
         comm_(make_single_communicator()),
-        ops_(make_ops({experiment.run.device, static_cast<int>(experiment.run.threads)})) {
+        ops_(make_ops({.device = experiment.run.device,
+                       .threads = static_cast<int>(experiment.run.threads),
+                       .gemm_cache = experiment.run.gemm_cache})) {
     log::open_file(directory_.path() / "log.txt");
   }
   ~Run() { log::close_file(); }
@@ -40,10 +42,13 @@ class Run {
   ExitCode stop_by_signal();
   ExitCode stop_by_guard(const Trainer::Outcome& outcome) const;
   void after_step(const Trainer::Outcome& outcome);
-  bool due(int64_t every) const { return every > 0 && trainer_->progress().step % every == 0; }
+  static bool due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
+  // Whether the step queued last has to be done before the next is queued.
+  bool needs_this_step() const;
+  bool is_over(const Trainer::Outcome& outcome) const;
   bool at_end() const { return trainer_->progress().step == experiment_.train.max_steps; }
-  // Evaluates if it is time to; true if the loss is the lowest so far.
-  bool evaluate_if_due();
+  // Evaluates if it is time to after `step`; true if the loss is the lowest so far.
+  bool evaluate_if_due(int64_t step);
   void finish();
   void finish_with_sample_and_report() const;
 
@@ -112,13 +117,31 @@ ExitCode Run::loop() {
   trainer_->start();
   const auto interrupted = [] { return SignalGuard::received() != 0; };
   while (!at_end()) {
-    const std::optional<Trainer::Outcome> outcome = trainer_->step(interrupted);
-    if (!outcome) return stop_by_signal();
-    after_step(*outcome);
-    if (experiment_.guard.enabled && outcome->consecutive_skips >= experiment_.guard.max_consecutive_skips)
-      return stop_by_guard(*outcome);
+    const bool queued = trainer_->queue_step(interrupted);
+    // The device always has a step to do while the host looks at the one before, except where something is
+    // to be done with exactly the weights after this one.
+    const int64_t ahead = queued && !needs_this_step() ? 1 : 0;
+    while (trainer_->pending() > ahead || trainer_->outcome_ready()) {
+      const Trainer::Outcome outcome = trainer_->next_outcome();
+      after_step(outcome);
+      if (is_over(outcome)) {
+        trainer_->forget_queued(outcome);
+        return stop_by_guard(outcome);
+      }
+    }
+    if (!queued) return stop_by_signal();
   }
   return ExitCode::done;
+}
+
+bool Run::needs_this_step() const {
+  const int64_t step = trainer_->progress().step;
+  return at_end() || due(experiment_.checkpoint.every_steps, step) ||
+         (trainer_->has_validation() && due(experiment_.evaluation.every_steps, step));
+}
+
+bool Run::is_over(const Trainer::Outcome& outcome) const {
+  return experiment_.guard.enabled && outcome.consecutive_skips >= experiment_.guard.max_consecutive_skips;
 }
 
 void Run::after_step(const Trainer::Outcome& outcome) {
@@ -126,26 +149,27 @@ void Run::after_step(const Trainer::Outcome& outcome) {
     saver_->confirm();
   else
     log::warning("step {}: loss {:.4g}, gradient norm {:.4g}: skipped by the loss guard ({} in a row)",
-                 trainer_->progress().step, std::abs(outcome.loss), std::abs(outcome.gradient_norm),
+                 outcome.step, std::abs(outcome.loss), std::abs(outcome.gradient_norm),
                  outcome.consecutive_skips);
-  const bool best = evaluate_if_due();
+  const bool best = evaluate_if_due(outcome.step);
   StepReport report;
-  report.step = trainer_->progress().step;
-  report.tokens = trainer_->progress().tokens;
+  report.step = outcome.step;
+  report.tokens = outcome.tokens;
   report.loss = outcome.loss;
   report.gradient_norm = outcome.gradient_norm;
   report.skipped = outcome.total_skips;
-  report.learning_rates = trainer_->learning_rates();
+  report.learning_rates = trainer_->plan().optimizer.learning_rates(outcome.step - 1);
   report.data_wait_seconds = trainer_->data_wait_seconds();
   report.evaluation = evaluation_;
-  const bool stopping = outcome.consecutive_skips >= experiment_.guard.max_consecutive_skips;
-  monitor_->step(report, at_end() || stopping || evaluation_ || due(experiment_.log.every_steps));
+  const bool last = outcome.step == experiment_.train.max_steps;
+  monitor_->step(report,
+                 last || is_over(outcome) || evaluation_ || due(experiment_.log.every_steps, outcome.step));
 
   const auto begin = Clock::now();
-  if (at_end())
+  if (last)
     saver_->save_last(best);
-  else if (outcome.applied &&
-           (due(experiment_.checkpoint.every_steps) || (best && experiment_.checkpoint.keep_best)))
+  else if (outcome.applied && (due(experiment_.checkpoint.every_steps, outcome.step) ||
+                               (best && experiment_.checkpoint.keep_best)))
     saver_->take(best);
   monitor_->exclude(seconds_since(begin));
 }
@@ -168,9 +192,10 @@ ExitCode Run::stop_by_guard(const Trainer::Outcome& outcome) const {
   return ExitCode::stopped_by_guard;
 }
 
-bool Run::evaluate_if_due() {
+bool Run::evaluate_if_due(int64_t step) {
   evaluation_.reset();
-  if (!trainer_->has_validation() || !(at_end() || due(experiment_.evaluation.every_steps))) return false;
+  const bool last = step == experiment_.train.max_steps;
+  if (!trainer_->has_validation() || !(last || due(experiment_.evaluation.every_steps, step))) return false;
   const auto begin = Clock::now();
   evaluation_ = trainer_->evaluate();
   monitor_->exclude(seconds_since(begin));

@@ -22,6 +22,10 @@ std::unique_ptr<Loader> make_loader(const Experiment& e, const std::vector<DataS
   return std::make_unique<Loader>(options);
 }
 
+BatchTensors tensors_of(const PlannedMemory& memory, const InputIds& ids) {
+  return {memory[ids.ids], memory[ids.targets], memory[ids.document_starts]};
+}
+
 }  // namespace
 
 Trainer::Trainer(const Experiment& experiment, Ops& ops, Communicator& comm)
@@ -34,10 +38,31 @@ Trainer::Trainer(const Experiment& experiment, Ops& ops, Communicator& comm)
       training_(make_loader(experiment, experiment.data.train, SampleOrder::shuffled)) {
   if (!experiment.data.validation.empty())
     validation_ = make_loader(experiment, experiment.data.validation, SampleOrder::sequential);
+  if (const Tensor workspace = device_[plan_.backend_workspace]) ops.lend_workspace(workspace);
   plan_.model.bind(ops, device_.arena());
   plan_.optimizer.bind(ops, device_.arena());
   ops.fill(device_[plan_.control], 0.0);
   ops.fill(device_[plan_.guard_window], 0.0);
+  prepare_steps();
+}
+
+// What the steps of the run repeat, with the marks that order them.
+void Trainer::prepare_steps() {
+  inputs_.reserve(plan_.input.size());
+  for (size_t i = 0; i < plan_.input.size(); ++i) {
+    Input& input = inputs_.emplace_back();
+    input.tensors = tensors_of(device_, plan_.input[i]);
+    input.uploaded = ops_.make_mark();
+    input.used = ops_.make_mark();
+    input.forward_backward = ops_.repeat([this, batch = device_batch(i)] {
+      plan_.model.forward_backward(batch, 1.0 / static_cast<double>(experiment_.batch.global_tokens),
+                                   device_[plan_.loss_sum]);
+    });
+  }
+  step_inputs_uploaded_ = ops_.make_mark();
+  updated_ = ops_.make_mark();
+  update_ = ops_.repeat([this] { update(); });
+  for (std::unique_ptr<Mark>& done : done_) done = ops_.make_mark();
 }
 
 void Trainer::initialize() {
@@ -45,15 +70,11 @@ void Trainer::initialize() {
   if (!experiment_.train.init_from.empty()) load_weights(ops_, plan_.model, experiment_.train.init_from);
 }
 
-BatchTensors Trainer::host_tensors(const InputIds& ids) const {
-  return {host_[ids.ids], host_[ids.targets], host_[ids.document_starts]};
-}
-
 void Trainer::start() {
   std::vector<Batch> ring;
   for (const InputIds& slot : plan_.input_ring)
     ring.push_back(
-        host_batch(host_tensors(slot), plan_.sequences_per_step, experiment_.data.sequence_length));
+        host_batch(tensors_of(host_, slot), plan_.sequences_per_step, experiment_.data.sequence_length));
   const auto per_rank = static_cast<uint64_t>(plan_.sequences_per_step);
   const auto rank = static_cast<uint64_t>(comm_.rank()), ranks = static_cast<uint64_t>(comm_.world_size());
   prefetcher_ =
@@ -61,50 +82,99 @@ void Trainer::start() {
                                    [=](uint64_t step) { return (step * ranks + rank) * per_rank; });
 }
 
+ModelBatch Trainer::device_batch(size_t input) const {
+  return model_batch(inputs_[input].tensors, plan_.micro_sequences, experiment_.data.sequence_length);
+}
+
 void Trainer::begin_step() {
+  if (pending_ == RunPlan::kQueuedSteps) fail("Trainer: the outcomes of {} steps wait to be read", pending_);
+  for (const Input& input : inputs_) ops_.wait(*input.uploaded);  // next() lets go of what is read there
   view_ = prefetcher_->next();
-  std::array<double, 1> valid{static_cast<double>(view_.counts.valid_tokens)};
-  comm_.all_reduce_sum(std::span<double>(valid));
-  valid_tokens_ = std::max(valid[0], 1.0);
+  upload_step_inputs();
+  upload_micro_batch(0);
   ops_.fill(plan_.model.gradients(), 0.0);
   ops_.fill(device_[plan_.loss_sum], 0.0);
 }
 
-void Trainer::micro_step(int64_t micro) {
-  const BatchTensors input{device_[plan_.input.ids], device_[plan_.input.targets],
-                           device_[plan_.input.document_starts]};
-  const ModelBatch batch =
-      upload_batch(ops_, view_.batch, micro * plan_.micro_sequences, plan_.micro_sequences, input);
-  plan_.model.forward_backward(batch, 1.0 / valid_tokens_, device_[plan_.loss_sum]);
+void Trainer::upload_step_inputs() {
+  double* inputs = host_row(plan_.queued_inputs, slot_of(progress_.step), plan_.step_input_count());
+  std::array<double, 1> valid{static_cast<double>(view_.counts.valid_tokens)};
+  comm_.all_reduce_sum(std::span<double>(valid));
+  inputs[0] = std::max(valid[0], 1.0);
+  for (size_t group = 0; group < plan_.optimizer.group_count(); ++group)
+    inputs[1 + group] = plan_.optimizer.learning_rate(group, progress_.step);
+  ops_.upload_ahead(device_[plan_.step_inputs], inputs, *updated_, *step_inputs_uploaded_);
 }
 
-Trainer::Outcome Trainer::end_step() {
-  comm_.all_reduce_sum(device_[plan_.loss_sum]);
-  comm_.all_reduce_sum(plan_.model.gradients());
-  ops_.sum_squares(plan_.model.gradients(), device_[plan_.gradient_squares], false);
+void Trainer::upload_micro_batch(int64_t micro) {
+  Input& input = inputs_[next_input_];
+  copy_batch(view_.batch, micro * plan_.micro_sequences, device_batch(next_input_),
+             [&](const Tensor& to, const int32_t* from) {
+               ops_.upload_ahead(to, from, *input.used, *input.uploaded);
+             });
+}
 
+void Trainer::micro_step(int64_t micro) {
+  Input& input = inputs_[next_input_];
+  ops_.follow(*input.uploaded);
+  input.forward_backward->run();
+  ops_.set(*input.used);
+  next_input_ = (next_input_ + 1) % inputs_.size();
+  if (micro + 1 < plan_.micro_steps) upload_micro_batch(micro + 1);
+}
+
+StepControl Trainer::step_control() const {
   StepControl control;
   control.loss_sum = device_[plan_.loss_sum];
   control.gradient_squares = device_[plan_.gradient_squares];
-  control.valid_tokens = valid_tokens_;
+  control.valid_tokens = device_[plan_.step_inputs].slice(0, {1});
+  control.gradient_tokens = static_cast<double>(experiment_.batch.global_tokens);
   control.clip_norm = experiment_.optimizer.clip_norm;
   control.guard = experiment_.guard.enabled;
   control.guard_deviations = experiment_.guard.deviations;
   control.guard_window = experiment_.guard.window;
   control.guard_minimum = experiment_.guard.minimum;
+  control.guard_maximum_skips = experiment_.guard.max_consecutive_skips;
   control.window = device_[plan_.guard_window];
   control.control = device_[plan_.control];
-  ops_.step_control(control);
-  plan_.optimizer.step(progress_.step, {.parameters = plan_.model.parameters(),
-                                        .gradients = plan_.model.gradients(),
-                                        .weights = plan_.model.rounded_weights(),
-                                        .control = control.control});
+  return control;
+}
 
+void Trainer::update() {
+  ops_.sum_squares(plan_.model.gradients(), device_[plan_.gradient_squares], false);
+  ops_.step_control(step_control());
+  const Tensor inputs = device_[plan_.step_inputs];
+  plan_.optimizer.step({.parameters = plan_.model.parameters(),
+                        .gradients = plan_.model.gradients(),
+                        .weights = plan_.model.rounded_weights(),
+                        .control = device_[plan_.control],
+                        .learning_rates = inputs.slice(1, {inputs.count() - 1})});
+}
+
+void Trainer::end_step() {
+  comm_.all_reduce_sum(device_[plan_.loss_sum]);
+  comm_.all_reduce_sum(plan_.model.gradients());
+  ops_.follow(*step_inputs_uploaded_);
+  update_->run();
+  ops_.set(*updated_);
+
+  const size_t slot = slot_of(progress_.step);
+  ops_.download_queued(host_row(plan_.queued_controls, slot, kControlSize), device_[plan_.control]);
+  ops_.set(*done_[slot]);
+  pending_ += 1;
   progress_.step += 1;
   progress_.tokens += experiment_.batch.global_tokens;
-  std::array<double, kControlSize> values{};
-  ops_.download(values.data(), control.control);
+}
+
+Trainer::Outcome Trainer::next_outcome() {
+  if (pending_ == 0) fail("Trainer: no step was queued");
+  const size_t slot = oldest_slot();
+  ops_.wait(*done_[slot]);
+  pending_ -= 1;
+  const double* values = host_row(plan_.queued_controls, slot, kControlSize);
   Outcome outcome;
+  outcome.step = progress_.step - pending_;
+  outcome.tokens = progress_.tokens - pending_ * experiment_.batch.global_tokens;
   outcome.loss = values[kControlLoss];
   outcome.gradient_norm = values[kControlGradientNorm];
   outcome.applied = values[kControlApply] != 0.0;
@@ -113,16 +183,18 @@ Trainer::Outcome Trainer::end_step() {
   return outcome;
 }
 
-std::vector<double> Trainer::learning_rates() const {
-  return plan_.optimizer.learning_rates(std::max<int64_t>(progress_.step - 1, 0));
+void Trainer::forget_queued(const Outcome& last) {
+  ops_.synchronize();
+  pending_ = 0;
+  progress_.step = last.step;
+  progress_.tokens = last.tokens;
 }
 
 Evaluation Trainer::evaluate() {
   EvaluationMemory memory;
   memory.micro_sequences = plan_.micro_sequences;
-  memory.host = host_tensors(plan_.evaluation_input);
-  memory.device = {device_[plan_.input.ids], device_[plan_.input.targets],
-                   device_[plan_.input.document_starts]};
+  memory.host = tensors_of(host_, plan_.evaluation_input);
+  memory.device = inputs_.front().tensors;
   memory.loss_sum = device_[plan_.loss_sum];
   return polar::evaluate(ops_, plan_.model, *validation_, experiment_.evaluation.sequences, memory);
 }

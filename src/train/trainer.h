@@ -1,9 +1,11 @@
 // The training loop: batches, forward and backward, optimizer, evaluation, checkpoints, stopping.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/error.h"
 #include "comm/communicator.h"
@@ -17,8 +19,9 @@
 
 namespace polar {
 
-// Everything of a run that computes, without files: one call of step() is one optimizer update. After the
-// first step nothing is allocated.
+// Everything of a run that computes, without files. A step is queued by queue_step() and read back by
+// next_outcome(): between the two the host may queue one more, so that the device never waits for it. After
+// the first steps nothing is allocated on the device, nor on the host by queueing.
 class Trainer {
  public:
   // Plans and allocates. Errors: exit code 2 for what the configuration asks in vain.
@@ -31,21 +34,37 @@ class Trainer {
 
   // What a step came to, read back from the device.
   struct Outcome {
+    int64_t step = 0, tokens = 0;  // done up to it, itself included
     double loss = 0.0, gradient_norm = 0.0;
     bool applied = true;
     int64_t consecutive_skips = 0, total_skips = 0;
   };
-  // One optimizer step: accumulation over micro-batches, clipping, guard, update. `interrupted` is asked
-  // between micro-batches; if it says true the step is given up, nothing has changed, and step() returns
-  // nothing.
+  // Queues one optimizer step: accumulation over micro-batches, clipping, guard, update. `interrupted` is
+  // asked between micro-batches; if it says true the step is given up: nothing has changed, and the result is
+  // false. At most RunPlan::kQueuedSteps outcomes may wait to be read back.
   template <class Interrupted>
-  std::optional<Outcome> step(const Interrupted& interrupted) {
+  bool queue_step(const Interrupted& interrupted) {
     begin_step();
     for (int64_t micro = 0; micro < plan_.micro_steps; ++micro) {
-      if (interrupted()) return std::nullopt;
+      if (interrupted()) return false;
       micro_step(micro);
     }
-    return end_step();
+    end_step();
+    return true;
+  }
+  // Queued steps whose outcome was not read back yet.
+  int64_t pending() const { return pending_; }
+  // Whether next_outcome() would not wait.
+  bool outcome_ready() { return pending_ > 0 && ops_.reached(*done_[oldest_slot()]); }
+  // The outcome of the oldest of them.
+  Outcome next_outcome();
+  // Forgets the steps queued behind `last`, which the guard has made into nothing (guard_maximum_skips).
+  void forget_queued(const Outcome& last);
+  // Queues one step and waits for it.
+  template <class Interrupted>
+  std::optional<Outcome> step(const Interrupted& interrupted) {
+    if (!queue_step(interrupted)) return std::nullopt;
+    return next_outcome();
   }
 
   Evaluation evaluate();
@@ -56,16 +75,25 @@ class Trainer {
   const PlannedMemory& device_memory() const { return device_; }
   const PlannedMemory& host_memory() const { return host_; }
   RunProgress& progress() { return progress_; }
-  const RunProgress& progress() const { return progress_; }
-  std::vector<double> learning_rates() const;  // of the last step
+  const RunProgress& progress() const { return progress_; }  // the queued steps included
   double data_wait_seconds() const { return prefetcher_ ? prefetcher_->wait_seconds() : 0.0; }
   const Loader& training_data() const { return *training_; }
 
  private:
+  void prepare_steps();
   void begin_step();
+  void upload_step_inputs();
+  void upload_micro_batch(int64_t micro);
   void micro_step(int64_t micro);
-  Outcome end_step();
-  BatchTensors host_tensors(const InputIds& ids) const;
+  void end_step();
+  void update();
+  StepControl step_control() const;
+  size_t slot_of(int64_t step) const { return static_cast<size_t>(step % RunPlan::kQueuedSteps); }
+  size_t oldest_slot() const { return slot_of(progress_.step - pending_); }
+  ModelBatch device_batch(size_t input) const;
+  double* host_row(BufferId buffer, size_t row, int64_t columns) const {
+    return host_[buffer].as<double>() + static_cast<int64_t>(row) * columns;
+  }
 
   const Experiment& experiment_;
   Ops& ops_;
@@ -76,7 +104,19 @@ class Trainer {
   RunProgress progress_;
   std::unique_ptr<Prefetcher> prefetcher_;
   Prefetcher::View view_;
-  double valid_tokens_ = 0.0;
+
+  // A place for a micro-batch on the device: filled ahead of the work that reads it.
+  struct Input {
+    BatchTensors tensors;
+    std::unique_ptr<Mark> uploaded, used;
+    std::unique_ptr<Repeated> forward_backward;
+  };
+  std::vector<Input> inputs_;
+  size_t next_input_ = 0;  // the place of the next micro-batch to be uploaded
+  std::unique_ptr<Mark> step_inputs_uploaded_, updated_;
+  std::unique_ptr<Repeated> update_;
+  std::array<std::unique_ptr<Mark>, RunPlan::kQueuedSteps> done_;
+  int64_t pending_ = 0;
 };
 
 }  // namespace polar

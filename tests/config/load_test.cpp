@@ -151,7 +151,8 @@ Experiment unusual() {
            .dir = "x/y z",
            .seed = std::numeric_limits<uint64_t>::max(),
            .device = "cuda",
-           .threads = 3};
+           .threads = 3,
+           .gemm_cache = "g emm"};
   e.model = {.architecture = Architecture::qwen2,
              .vocab_size = 101,
              .hidden_size = 30,

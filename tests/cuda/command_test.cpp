@@ -49,6 +49,22 @@ TEST_F(EmulatedCommand, TrainsInBf16ContinuesExactlyEvaluatesAndGenerates) {
   EXPECT_NE(text.output.find("It is"), std::string::npos) << text.output;
 }
 
+// The loop queues ahead of the device: with streams that do nothing before something waits for them, every
+// order that it forgot to ask for would show.
+TEST_F(EmulatedCommand, TheHostMayRunAhead) {
+  const auto train_with = [&](const std::string& lazy, const std::string& run) {
+    const Finished done = run_process(
+        {"/usr/bin/env", "EMULATOR_LAZY=" + lazy, POLAR_EMULATED_BINARY, "train",
+         path("config.yaml").string(), "run.dir=" + path(run).string(), "run.device=cuda",
+         "batch.global_tokens=128", "batch.micro_sequences=2", "model.num_attention_heads=2",
+         "model.num_key_value_heads=1", "model.head_dim=32", "train.max_steps=6", "log.every_steps=1"});
+    EXPECT_EQ(done.code, 0) << done.output;
+  };
+  train_with("0", "eager");
+  train_with("1", "lazy");
+  EXPECT_EQ(state_of("lazy", 6), state_of("eager", 6));
+}
+
 // Needs no device: what fits into a card that is not here.
 TEST_F(EmulatedCommand, ThePlanSaysWhichMicroBatchFits) {
   const std::string preset = std::string(POLAR_SOURCE_DIR) + "/configs/models/qwen2.5-0.5b.yaml";

@@ -46,6 +46,26 @@ TEST(CudaGemm, WithBetaZeroTheOutputIsNotRead) {
   expect_close(both.read_cuda(c), both.read_cpu(c), 1e-5, "c");
 }
 
+// In the epilogue: c is rounded once, after the bias. The second product has the first one's plan and another
+// bias.
+TEST(CudaGemm, WithABias) {
+  Both both;
+  for (const Types types : kTypes)
+    for (const double beta : {0.0, 1.0})
+      for (const uint64_t stream : {3, 4}) {
+        const Pair a = both.random(types.inputs, {33, 47}, 1), b = both.random(types.inputs, {20, 47}, 2);
+        const Pair bias = both.random(types.output, {20}, stream), c = both.random(types.output, {33, 20}, 5);
+        both.cpu.gemm_bias(Transpose::no, Transpose::yes, 0.7, a.cpu, b.cpu, beta, c.cpu, bias.cpu);
+        both.cuda.gemm_bias(Transpose::no, Transpose::yes, 0.7, a.cuda, b.cuda, beta, c.cuda, bias.cuda);
+        expect_result(types.output, both.read_cuda(c), both.read_cpu(c), "c");
+      }
+  const Pair c = both.constant(DType::f32, {2, 3}, 7.0), bias = both.make(DType::f32, {3}, {1, 2, 3});
+  const MatrixView a(c.cuda.data, DType::f32, 2, 0, 1), b(c.cuda.data, DType::f32, 0, 3, 3);
+  both.cuda.gemm_bias(Transpose::no, Transpose::no, 1.0, a, b, 0.0, c.cuda, bias.cuda);  // no terms
+  EXPECT_EQ(both.read_cuda(c), (Values{1, 2, 3, 1, 2, 3}));
+  EXPECT_THROW(both.cuda.gemm_bias(Transpose::no, Transpose::no, 1.0, a, b, 0.0, c.cuda, c.cuda), Error);
+}
+
 TEST(CudaGemm, EmptyProducts) {
   Both both;
   const Pair c = both.constant(DType::f32, {5, 9}, 2.0);
@@ -101,7 +121,13 @@ class GemmPlansTest : public ::testing::Test {
   }
   void run(GemmPlans& plans, int64_t rows, double beta) {
     plans.run(problem(rows),
-              {.alpha = 1.0, .a = a_.cuda.data, .b = a_.cuda.data, .beta = beta, .c = c_.cuda.data},
+              {.alpha = 1.0,
+               .a = a_.cuda.data,
+               .b = a_.cuda.data,
+               .beta = beta,
+               .c = c_.cuda.data,
+               .bias = nullptr,
+               .workspace = workspace_.cuda.data},
               both_.cuda_ops.stream());
   }
   Values product(double beta) {
@@ -113,6 +139,7 @@ class GemmPlansTest : public ::testing::Test {
   polar::test::TemporaryDirectory directory_;
   Both both_;
   Pair a_ = both_.random(DType::f32, {16, 16}, 1), c_ = both_.random(DType::f32, {16, 16}, 2);
+  Pair workspace_ = both_.workspace(0, GemmPlans::kWorkspaceBytes);
 };
 
 TEST_F(GemmPlansTest, WithoutAFileNothingIsMeasured) {

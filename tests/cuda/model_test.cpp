@@ -69,7 +69,7 @@ class Training {
     const BufferId ids = plan_.add("input", "ids", DType::i32, rows),
                    targets = plan_.add("input", "targets", DType::i32, rows),
                    starts = plan_.add("input", "starts", DType::i32, rows),
-                   scalars = plan_.add("control", "scalars", DType::f64, {2 + kControlSize + 2 + 2 * 8});
+                   scalars = plan_.add("control", "scalars", DType::f64, {5 + kControlSize + 2 + 2 * 8});
     memory_ = std::make_unique<PlannedMemory>(plan_, ops, MemoryKind::device);
     model_.bind(ops, memory_->arena());
     optimizer_.bind(ops, memory_->arena());
@@ -82,22 +82,27 @@ class Training {
     control_.control = all.slice(2, {kControlSize});
     control_.guard_window = 8;
     control_.window = all.slice(2 + kControlSize, {2 + 2 * 8});
-    control_.valid_tokens = valid_tokens_;
+    control_.valid_tokens = all.slice(2 + kControlSize + 2 + 2 * 8, {1});
+    control_.gradient_tokens = kBatch * kTime;
+    rates_ = all.slice(2 + kControlSize + 2 + 2 * 8 + 1, {2});
+    ops.upload(control_.valid_tokens, &valid_tokens_);
+    ops.upload(rates_, optimizer_.learning_rates(0).data());
     control_.clip_norm = 1.0;
   }
 
   void forward_backward() {
     ops_.fill(model_.gradients(), 0.0);
     ops_.fill(control_.loss_sum, 0.0);
-    model_.forward_backward(batch_, 1.0 / valid_tokens_, control_.loss_sum);
+    model_.forward_backward(batch_, 1.0 / control_.gradient_tokens, control_.loss_sum);
   }
   void update() {
     ops_.sum_squares(model_.gradients(), control_.gradient_squares, false);
     ops_.step_control(control_);
-    optimizer_.step(steps_++, {.parameters = model_.parameters(),
-                               .gradients = model_.gradients(),
-                               .weights = model_.rounded_weights(),
-                               .control = control_.control});
+    optimizer_.step({.parameters = model_.parameters(),
+                     .gradients = model_.gradients(),
+                     .weights = model_.rounded_weights(),
+                     .control = control_.control,
+                     .learning_rates = rates_});
   }
   double loss() {
     double sum = 0.0;
@@ -142,8 +147,8 @@ class Training {
   std::unique_ptr<PlannedMemory> memory_;
   ModelBatch batch_;
   StepControl control_;
+  Tensor rates_;
   double valid_tokens_ = 0.0;
-  int64_t steps_ = 0;
 };
 
 double cosine(const Values& a, const Values& b) {
@@ -216,7 +221,7 @@ TEST_P(WholeModel, TheDeviceGivesWhatThePlanSays) {
   Training training(ops, GetParam(), DType::bf16, Recompute::none, "reduced");
   training.forward_backward();
   training.update();
-  EXPECT_EQ(before - free_bytes(), training.planned_bytes() + ops.fixed_bytes());
+  EXPECT_EQ(before - free_bytes(), training.planned_bytes() + ops.own_workspace());
 }
 
 TEST_P(WholeModel, AStepHasTheSameBitsInEveryOrderOfThreads) {

@@ -12,12 +12,13 @@ Values control(double apply, double gradient_scale, double applied_steps) {
 
 // The arrays of an AdamW update, of which element `begin` on are updated.
 struct AdamWArrays {
-  Pair parameter, gradient, m, v, control, weight;
+  Pair parameter, gradient, m, v, lr, control, weight;
   AdamWArrays(Both& both, int64_t count, const Values& control_values)
       : parameter(both.random(DType::f32, {count}, 1)),
         gradient(both.random(DType::f32, {count}, 2)),
         m(both.random(DType::f32, {count}, 3, 0.1)),
         v(both.constant(DType::f32, {count}, 0.01)),
+        lr(both.constant(DType::f64, {1}, 0.01)),
         control(both.make(DType::f64, {kControlSize}, control_values)),
         weight(both.zeros(DType::bf16, {count})) {}
   template <class Side>
@@ -27,7 +28,7 @@ struct AdamWArrays {
             .gradient = side(gradient).slice(begin, part),
             .m = side(m).slice(begin, part),
             .v = side(v).slice(begin, part),
-            .lr = 0.01,
+            .lr = side(lr),
             .beta1 = 0.9,
             .beta2 = 0.95,
             .eps = 1e-8,
@@ -209,12 +210,13 @@ TEST(CudaMatrixUpdate, IsTheCpus) {
                    direction = both.random(dtype, {count}, 2);
         const Pair weight = both.zeros(DType::bf16, {count}), scale = both.make(DType::f64, {1}, {-3.7});
         const Pair ctl = both.make(DType::f64, {kControlSize}, control(1, 1, 2));
+        const Pair lr = both.constant(DType::f64, {1}, 0.02);
         const auto args = [&](auto side) {
           return MatrixUpdate{.parameter = side(parameter),
                               .direction = side(direction),
                               .scale = exponent == 0.0 ? Tensor{} : side(scale),
                               .exponent = exponent,
-                              .lr = 0.02,
+                              .lr = side(lr),
                               .multiplier = 1.5,
                               .weight_decay = 0.1,
                               .control = side(ctl)};
@@ -234,10 +236,11 @@ TEST(CudaMatrixUpdate, ASkippedStepChangesNothing) {
   Both both;
   const Pair parameter = both.random(DType::f32, {50}, 1), direction = both.random(DType::f32, {50}, 2);
   const Pair ctl = both.make(DType::f64, {kControlSize}, control(0, 1, 2));
+  const Pair lr = both.constant(DType::f64, {1}, 1.0);
   both.cuda.matrix_update({.parameter = parameter.cuda,
                            .direction = direction.cuda,
                            .scale = {},
-                           .lr = 1.0,
+                           .lr = lr.cuda,
                            .control = ctl.cuda});
   EXPECT_EQ(both.read_cuda(parameter), both.read_cpu(parameter));
 }

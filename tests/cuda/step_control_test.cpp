@@ -16,6 +16,7 @@ class Guards {
       : both_(both),
         loss_sum_(both.zeros(DType::f64, {1})),
         squares_(both.zeros(DType::f64, {1})),
+        valid_(both.constant(DType::f64, {1}, 1.0)),
         window_(both.zeros(DType::f64, {2 + 2 * window})),
         control_(both.zeros(DType::f64, {kControlSize})) {
     args_.clip_norm = clip_norm;
@@ -25,9 +26,11 @@ class Guards {
     args_.guard_minimum = minimum;
   }
   StepControl& args() { return args_; }
+  double valid_tokens = 1.0;
   // One step on both; whether it was applied.
   bool step(double loss, double norm) {
-    both_.write(loss_sum_, {args_.valid_tokens * loss});
+    both_.write(valid_, {valid_tokens});
+    both_.write(loss_sum_, {valid_tokens * loss});
     both_.write(squares_, {norm * norm});
     run(both_.cpu, [](const Pair& pair) { return pair.cpu; });
     run(both_.cuda, [](const Pair& pair) { return pair.cuda; });
@@ -42,6 +45,7 @@ class Guards {
   void run(Ops& ops, Side side) {
     args_.loss_sum = side(loss_sum_);
     args_.gradient_squares = side(squares_);
+    args_.valid_tokens = side(valid_);
     args_.window = side(window_);
     args_.control = side(control_);
     ops.step_control(args_);
@@ -57,14 +61,14 @@ class Guards {
     }
   }
   Both& both_;
-  Pair loss_sum_, squares_, window_, control_;
+  Pair loss_sum_, squares_, valid_, window_, control_;
   StepControl args_;
 };
 
 TEST(CudaStepControl, OrdinaryStepsAndClipping) {
   Both both;
   Guards guards(both, 8, 4, true, 1.0);
-  guards.args().valid_tokens = 4.0;
+  guards.valid_tokens = guards.args().gradient_tokens = 4.0;
   EXPECT_TRUE(guards.step(2.0, 0.5));
   EXPECT_EQ(guards.control(), (Values{1, 1, 1, 2.0, 0.5, 0, 0}));
   EXPECT_TRUE(guards.step(2.0, 4.0));
@@ -110,6 +114,27 @@ TEST(CudaStepControl, WithoutTheGuardEveryStepIsApplied) {
   EXPECT_TRUE(guards.step(1e6, 1e6));
   EXPECT_TRUE(guards.step(kNaN, 1.0));
   EXPECT_TRUE(guards.step(1.0, 1.0));
+}
+
+TEST(CudaStepControl, NormAndScaleAreThoseOfTheMean) {
+  Both both;
+  Guards guards(both, 8, 4, true, 3.0);
+  guards.args().gradient_tokens = 5.0;
+  guards.valid_tokens = 2.0;
+  for (const double norm : {0.5, 1.0, 1.2, 1.3}) EXPECT_TRUE(guards.step(2.0, norm));
+  EXPECT_DOUBLE_EQ(guards.control()[kControlGradientNorm], 3.25);
+  EXPECT_DOUBLE_EQ(guards.control()[kControlGradientScale], 2.5 * 3.0 / (3.25 + 1e-6));
+}
+
+TEST(CudaStepControl, AfterTheLastSkipNothingChanges) {
+  Both both;
+  Guards guards(both, 8, 4);
+  guards.args().guard_maximum_skips = 2;
+  EXPECT_FALSE(guards.step(kNaN, 1.0));
+  EXPECT_FALSE(guards.step(kNaN, 1.0));
+  EXPECT_FALSE(guards.step(1.0, 1.0));
+  EXPECT_EQ(guards.control()[kControlConsecutiveSkips], 2);
+  EXPECT_EQ(guards.control()[kControlTotalSkips], 2);
 }
 
 TEST(CudaStepControl, TheSameInEveryOrder) {

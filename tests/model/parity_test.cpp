@@ -85,6 +85,7 @@ TEST_P(Parity, TenAdamWSteps) {
   const size_t count = static_cast<size_t>(bound_.model.registry().flat_count());
   std::vector<float> m(count, 0.0f), v(count, 0.0f);
   const Shape flat{static_cast<int64_t>(count)};
+  double lr = 1e-3;
   for (size_t step = 0; step < expected.size(); ++step) {
     bound_.ops->fill(bound_.model.gradients(), 0.0);
     bound_.ops->fill(bound_.loss(), 0.0);
@@ -97,7 +98,7 @@ TEST_P(Parity, TenAdamWSteps) {
     update.gradient = bound_.model.gradients();
     update.m = {m.data(), DType::f32, flat};
     update.v = {v.data(), DType::f32, flat};
-    update.lr = 1e-3;
+    update.lr = {&lr, DType::f64, {1}};
     update.weight_decay = 0.1;
     update.control = {control.data(), DType::f64, {kControlSize}};
     bound_.ops->adamw(update);

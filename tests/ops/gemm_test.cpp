@@ -200,8 +200,7 @@ TEST(Gemm, NotANumberSpreadsToItsRowAndColumnOnly) {
   Device device;
   Values a(size * size, 1.0), b(size * size, 1.0e30);
   a[5 * size + 7] = std::numeric_limits<double>::quiet_NaN();
-  const Tensor at = device.make(DType::f32, {size, size}, a),
-               bt = device.make(DType::f32, {size, size}, b);
+  const Tensor at = device.make(DType::f32, {size, size}, a), bt = device.make(DType::f32, {size, size}, b);
   const Tensor c = device.zeros(DType::f32, {size, size});
   device->gemm(Transpose::no, Transpose::no, 1.0, at, bt, 0.0, c);
   const Values got = device.read(c);
@@ -222,8 +221,7 @@ TEST(Gemm, NumbersOfManySizesKeepTheirDigits) {
     a[i] = static_cast<float>(std::ldexp(a[i], static_cast<int>(i * 7 % 41) - 20));
     b[i] = static_cast<float>(std::ldexp(b[i], static_cast<int>(i * 11 % 37) - 18));
   }
-  const Tensor at = device.make(DType::f32, {size, size}, a),
-               bt = device.make(DType::f32, {size, size}, b);
+  const Tensor at = device.make(DType::f32, {size, size}, a), bt = device.make(DType::f32, {size, size}, b);
   const Tensor c = device.zeros(DType::f32, {size, size});
   device->gemm(Transpose::no, Transpose::yes, 1.0, at, bt, 0.0, c);
   const Values got = device.read(c);

@@ -15,15 +15,15 @@ Tensor make_control(Device& device, double apply, double gradient_scale, double 
 }
 
 // torch.optim.AdamW's documented update, one element at a time.
-void adamw_reference(const AdamW& a, double t, double scale, const Values& gradient, Values& p, Values& m,
-                     Values& v) {
+void adamw_reference(const AdamW& a, double lr, double t, double scale, const Values& gradient, Values& p,
+                     Values& m, Values& v) {
   for (size_t i = 0; i < p.size(); ++i) {
     const double g = scale * gradient[i];
-    p[i] -= a.lr * a.weight_decay * p[i];
+    p[i] -= lr * a.weight_decay * p[i];
     m[i] = a.beta1 * m[i] + (1 - a.beta1) * g;
     v[i] = a.beta2 * v[i] + (1 - a.beta2) * g * g;
     const double denominator = std::sqrt(v[i]) / std::sqrt(1 - std::pow(a.beta2, t)) + a.eps;
-    p[i] -= a.lr / (1 - std::pow(a.beta1, t)) * m[i] / denominator;
+    p[i] -= lr / (1 - std::pow(a.beta1, t)) * m[i] / denominator;
   }
 }
 
@@ -35,14 +35,14 @@ TEST(AdamW, ThreeStepsOfTheFormula) {
                  .gradient = device.random(dtype, {n}, 2, 1e-3),
                  .m = device.zeros(dtype, {n}),
                  .v = device.zeros(dtype, {n}),
-                 .lr = 1e-2,
+                 .lr = device.make(DType::f64, {1}, {1e-2}),
                  .weight_decay = 0.1,
                  .control = {}};
       Values p = device.read(args.parameter), m(p.size()), v(p.size());
       for (double t : {1.0, 2.0, 3.0}) {
         args.control = make_control(device, 1.0, 0.5 * t, t);
         device->adamw(args);
-        adamw_reference(args, t, 0.5 * t, device.read(args.gradient), p, m, v);
+        adamw_reference(args, 1e-2, t, 0.5 * t, device.read(args.gradient), p, m, v);
         device.write(args.gradient, random_values(n, 10 + static_cast<uint64_t>(t), 1e-3));
       }
       const double tolerance = dtype == DType::f32 ? 1e-6 : 1e-14;
@@ -58,7 +58,7 @@ TEST(AdamW, AZeroGradientOnlyDecays) {
              .gradient = device.zeros(DType::f64, {2}),
              .m = device.zeros(DType::f64, {2}),
              .v = device.zeros(DType::f64, {2}),
-             .lr = 0.5,
+             .lr = device.make(DType::f64, {1}, {0.5}),
              .weight_decay = 0.5,
              .control = make_control(device, 1, 1, 1)};
   device->adamw(args);
@@ -101,7 +101,7 @@ TEST(MatrixUpdate, ScaleExponentAndDecay) {
                             .direction = device.random(dtype, {n}, 2),
                             .scale = with_scale ? device.make(DType::f64, {1}, {-9.0}) : Tensor{},
                             .exponent = exponent,
-                            .lr = 0.1,
+                            .lr = device.make(DType::f64, {1}, {0.1}),
                             .multiplier = 0.2,
                             .weight_decay = 0.3,
                             .control = make_control(device, 1, 123.0, 1)};
@@ -119,16 +119,16 @@ TEST(MatrixUpdate, ScaleExponentAndDecay) {
 TEST(OptimizerSteps, ASkippedStepLeavesEveryBit) {
   Device device;
   const int64_t n = 20000;
-  const Tensor control = make_control(device, 0, 1, 5);
+  const Tensor control = make_control(device, 0, 1, 5), lr = device.make(DType::f64, {1}, {1.0});
   const Tensor bad = device.make(DType::f32, {n}, Values(n, std::nan("")));
   const Tensor a = device.random(DType::f32, {n}, 1), b = device.random(DType::f32, {n}, 2);
   const Tensor c = device.random(DType::f32, {n}, 3);
   const Values a0 = device.read(a), b0 = device.read(b), c0 = device.read(c);
   device->adamw(
-      {.parameter = a, .gradient = bad, .m = b, .v = c, .lr = 1, .weight_decay = 1, .control = control});
+      {.parameter = a, .gradient = bad, .m = b, .v = c, .lr = lr, .weight_decay = 1, .control = control});
   device->momentum_update({.gradient = bad, .buffer = a, .out = b, .control = control});
   device->matrix_update(
-      {.parameter = c, .direction = bad, .scale = {}, .lr = 1, .weight_decay = 1, .control = control});
+      {.parameter = c, .direction = bad, .scale = {}, .lr = lr, .weight_decay = 1, .control = control});
   EXPECT_EQ(device.read(a), a0);
   EXPECT_EQ(device.read(b), b0);
   EXPECT_EQ(device.read(c), c0);
@@ -141,11 +141,11 @@ TEST(OptimizerSteps, SameBitsOnAnyThreads) {
     const int64_t n = 100003;
     const Tensor p = device.random(DType::f32, {n}, 1), g = device.random(DType::f32, {n}, 2);
     const Tensor m = device.random(DType::f32, {n}, 3), v = device.make(DType::f32, {n}, Values(n, 0.5));
-    const Tensor control = make_control(device, 1, 0.7, 3);
+    const Tensor control = make_control(device, 1, 0.7, 3), lr = device.make(DType::f64, {1}, {1e-3});
     device->adamw(
-        {.parameter = p, .gradient = g, .m = m, .v = v, .lr = 1e-3, .weight_decay = 0.1, .control = control});
+        {.parameter = p, .gradient = g, .m = m, .v = v, .lr = lr, .weight_decay = 0.1, .control = control});
     device->momentum_update({.gradient = g, .buffer = m, .out = v, .nesterov = true, .control = control});
-    device->matrix_update({.parameter = p, .direction = v, .scale = {}, .lr = 1e-3, .control = control});
+    device->matrix_update({.parameter = p, .direction = v, .scale = {}, .lr = lr, .control = control});
     if (threads == 1) first = device.read(p);
     EXPECT_EQ(device.read(p), first);
   }

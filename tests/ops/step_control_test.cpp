@@ -15,7 +15,8 @@ class Guard {
   explicit Guard(bool on = true, double clip_norm = 0.0) {
     args_.loss_sum = device_.zeros(DType::f64, {1});
     args_.gradient_squares = device_.zeros(DType::f64, {1});
-    args_.valid_tokens = 4.0;
+    args_.valid_tokens = device_.make(DType::f64, {1}, {4.0});
+    args_.gradient_tokens = 4.0;
     args_.clip_norm = clip_norm;
     args_.guard = on;
     args_.guard_deviations = 3.0;
@@ -31,6 +32,7 @@ class Guard {
     device_->step_control(args_);
     return device_.read(args_.control);
   }
+  void set_valid_tokens(double count) { device_.write(args_.valid_tokens, {count}); }
   Values window() const { return device_.read(args_.window); }
   StepControl& args() { return args_; }
 
@@ -116,8 +118,33 @@ TEST(StepControl, WithoutTheGuardEveryStepIsApplied) {
 
 TEST(StepControl, NoValidTokensIsNotALoss) {
   Guard guard;
-  guard.args().valid_tokens = 0.0;
+  guard.set_valid_tokens(0.0);
   EXPECT_EQ(guard.step(0.0, 1.0)[kControlApply], 0);
+}
+
+// Gradients summed over 4 tokens' share each, of which 2 counted: the mean's are twice as large.
+TEST(StepControl, NormAndScaleAreThoseOfTheMean) {
+  Guard guard(true, 3.0);
+  guard.set_valid_tokens(2.0);
+  const Values free = guard.step(2.0, 1.0);
+  EXPECT_EQ(free[kControlLoss], 4.0);
+  EXPECT_EQ(free[kControlGradientNorm], 2.0);
+  EXPECT_EQ(free[kControlGradientScale], 2.0);
+  EXPECT_DOUBLE_EQ(guard.step(2.0, 3.0)[kControlGradientScale], 2.0 * 3.0 / (6.0 + 1e-6));
+}
+
+// Steps that were queued before anybody knew that the run is over.
+TEST(StepControl, AfterTheLastSkipNothingChanges) {
+  Guard guard;
+  guard.args().guard_maximum_skips = 2;
+  guard.step(kNaN, 1.0);
+  const Values last = guard.step(kNaN, 1.0), window = guard.window();
+  EXPECT_EQ(last[kControlConsecutiveSkips], 2);
+  const Values after = guard.step(1.0, 1.0);
+  EXPECT_EQ(after[kControlApply], 0);
+  EXPECT_TRUE(std::isnan(after[kControlLoss]));
+  for (size_t i = kControlGradientNorm; i < after.size(); ++i) EXPECT_EQ(after[i], last[i]) << i;
+  EXPECT_EQ(guard.window(), window);
 }
 
 }  // namespace

@@ -90,6 +90,8 @@ class Harness {
     const BufferId parameter_id = plan_.add("parameters", "parameters", kType, {registry_.flat_count()});
     const BufferId gradient_id = plan_.add("gradients", "gradients", kType, {registry_.flat_count()});
     const BufferId control_id = plan_.add("workspace", "control", DType::f64, {kControlSize});
+    const BufferId rates_id =
+        plan_.add("workspace", "rates", DType::f64, {static_cast<int64_t>(optimizer_.group_count())});
     optimizer_.plan(plan_, *ops_);
     memory_ = std::make_unique<DeviceMemory>(*ops_, plan_);
     const Arena arena(plan_, memory_->base());
@@ -98,6 +100,7 @@ class Harness {
     parameters_ = arena[parameter_id];
     gradients_ = arena[gradient_id];
     control_ = arena[control_id];
+    rates_ = arena[rates_id];
     ops_->fill(parameters_, 0.0);
     ops_->fill(gradients_, 0.0);
     optimizer_.bind(*ops_, arena);
@@ -119,8 +122,13 @@ class Harness {
     control[kControlGradientScale] = gradient_scale;
     control[kControlAppliedSteps] = applied_;
     ops_->upload(control_, control.data());
-    optimizer_.step(calls_++,
-                    {.parameters = parameters_, .gradients = gradients_, .weights = {}, .control = control_});
+    const std::vector<double> rates = optimizer_.learning_rates(calls_++);
+    ops_->upload(rates_, rates.data());
+    optimizer_.step({.parameters = parameters_,
+                     .gradients = gradients_,
+                     .weights = {},
+                     .control = control_,
+                     .learning_rates = rates_});
   }
 
   std::map<std::string, std::vector<double>> state() const {
@@ -167,7 +175,7 @@ class Harness {
   Optimizer optimizer_;
   MemoryPlan plan_;
   std::unique_ptr<DeviceMemory> memory_;
-  Tensor parameters_, gradients_, control_;
+  Tensor parameters_, gradients_, control_, rates_;
   int64_t calls_ = 0;
   double applied_ = 0.0;
 };

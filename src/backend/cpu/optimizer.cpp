@@ -13,6 +13,11 @@ const double* control_of(const Tensor& control) {
   return control.as<double>();
 }
 
+double learning_rate(const Tensor& lr) {
+  require(lr.dtype == DType::f64 && lr.count() == 1, "the learning rate is one F64 element");
+  return *lr.as<double>();
+}
+
 bool same(const Tensor& a, const Tensor& b) {
   return a.dtype == b.dtype && a.count() == b.count();
 }
@@ -25,15 +30,15 @@ void adamw(const AdamW& args) {
   require(!args.weight, "adamw: the CPU has no rounded weights");
   const double* control = control_of(args.control);
   if (control[kControlApply] == 0.0) return;
-  const double t = control[kControlAppliedSteps];
+  const double t = control[kControlAppliedSteps], lr = learning_rate(args.lr);
   dispatch(args.parameter.dtype, "adamw", [&]<class T>(T) {
     const T gradient_scale = static_cast<T>(control[kControlGradientScale]);
-    const T keep = static_cast<T>(1.0 - args.lr * args.weight_decay);
+    const T keep = static_cast<T>(1.0 - lr * args.weight_decay);
     const T beta2 = static_cast<T>(args.beta2);
     const T gain1 = static_cast<T>(1.0 - args.beta1), gain2 = static_cast<T>(1.0 - args.beta2);
     // lr / c1 * m / (sqrt(v) / c2 + eps) with both sides of the fraction times c2: one division less.
     const double c1 = 1.0 - std::pow(args.beta1, t), c2 = std::sqrt(1.0 - std::pow(args.beta2, t));
-    const T step = static_cast<T>(args.lr * c2 / c1), eps = static_cast<T>(args.eps * c2);
+    const T step = static_cast<T>(lr * c2 / c1), eps = static_cast<T>(args.eps * c2);
     T *p = args.parameter.as<T>(), *m = args.m.as<T>(), *v = args.v.as<T>();
     const T* gradient = args.gradient.as<T>();
     parallel_ranges(args.parameter.count(), kTaskElements, [=](int64_t begin, int64_t end) {
@@ -77,10 +82,11 @@ void matrix_update(const MatrixUpdate& args) {
   require(!args.scale || (args.scale.dtype == DType::f64 && args.scale.count() == 1),
           "matrix_update: scale is one F64 element");
   if (control_of(args.control)[kControlApply] == 0.0) return;
+  const double lr = learning_rate(args.lr);
   const double scale = args.scale ? std::pow(std::abs(*args.scale.as<double>()), args.exponent) : 1.0;
   dispatch(args.parameter.dtype, "matrix_update", [&]<class T>(T) {
-    const T keep = static_cast<T>(1.0 - args.lr * args.weight_decay);
-    const T step = static_cast<T>(args.lr * args.multiplier * scale);
+    const T keep = static_cast<T>(1.0 - lr * args.weight_decay);
+    const T step = static_cast<T>(lr * args.multiplier * scale);
     T* p = args.parameter.as<T>();
     const T* direction = args.direction.as<T>();
     parallel_ranges(args.parameter.count(), kTaskElements, [=](int64_t begin, int64_t end) {

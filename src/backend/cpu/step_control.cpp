@@ -48,6 +48,11 @@ bool must_skip(const StepControl& args, const Window& window, double loss, doubl
          is_spike(norm, window.norms, filled, args.guard_deviations);
 }
 
+bool is_over(const StepControl& args, const double* control) {
+  return args.guard && args.guard_maximum_skips > 0 &&
+         control[kControlConsecutiveSkips] >= static_cast<double>(args.guard_maximum_skips);
+}
+
 bool is_f64(const Tensor& x, int64_t count) {
   return x.dtype == DType::f64 && x.count() == count;
 }
@@ -57,19 +62,25 @@ bool is_f64(const Tensor& x, int64_t count) {
 void step_control(const StepControl& args) {
   require(is_f64(args.loss_sum, 1) && is_f64(args.gradient_squares, 1) && is_f64(args.control, kControlSize),
           "step_control: loss_sum and gradient_squares F64 (1), control F64 (kControlSize)");
+  require(is_f64(args.valid_tokens, 1), "step_control: valid_tokens F64 (1)");
   require(args.guard_window > 0 && is_f64(args.window, 2 + 2 * args.guard_window),
           "step_control: window F64 (2 + 2 * guard_window)");
   const Window window(args);
-  const double loss = *args.loss_sum.as<double>() / args.valid_tokens;
-  const double norm = std::sqrt(*args.gradient_squares.as<double>());
+  double* control = args.control.as<double>();
+  if (is_over(args, control)) {
+    control[kControlApply] = 0.0;
+    return;
+  }
+  const double tokens = *args.valid_tokens.as<double>(), to_mean = args.gradient_tokens / tokens;
+  const double loss = *args.loss_sum.as<double>() / tokens;
+  const double norm = std::sqrt(*args.gradient_squares.as<double>()) * to_mean;
   const bool skip = must_skip(args, window, loss, norm);
   // Without the guard a non-finite step is applied, but one such value would blind the window for good.
   if (!skip && std::isfinite(loss) && std::isfinite(norm)) window.enter(loss, norm);
 
-  double* control = args.control.as<double>();
   const bool clip = args.clip_norm > 0.0 && norm + 1e-6 > args.clip_norm;
   control[kControlApply] = skip ? 0.0 : 1.0;
-  control[kControlGradientScale] = clip ? args.clip_norm / (norm + 1e-6) : 1.0;
+  control[kControlGradientScale] = clip ? to_mean * args.clip_norm / (norm + 1e-6) : to_mean;
   control[kControlAppliedSteps] += skip ? 0.0 : 1.0;
   control[kControlLoss] = loss;
   control[kControlGradientNorm] = norm;

@@ -1,5 +1,6 @@
 #include "backend/cuda/cuda_ops.h"
 
+#include "backend/cuda/contract.h"
 #include "backend/cuda/devices.h"
 #include "backend/cuda/gemm_plans.h"
 #include "base/error.h"
@@ -17,15 +18,28 @@ int use(int device) {
 
 CudaOps::CudaOps(int device, std::string gemm_cache)
     : device_(use(device)),
-      scratch_(make_device_memory(kScratchBytes)),
       gemm_(std::make_unique<GemmPlans>(std::move(gemm_cache), describe_device(device))) {}
 
-CudaOps::CudaOps(PlanOnly) : device_(-1), stream_(nullptr) {}
+CudaOps::CudaOps(PlanOnly) : device_(-1), stream_(nullptr), upload_stream_(nullptr) {}
 
 CudaOps::~CudaOps() = default;
 
-size_t CudaOps::fixed_bytes() const {
+size_t CudaOps::own_workspace() const {
   return kScratchBytes + GemmPlans::kWorkspaceBytes;
+}
+
+void CudaOps::lend_workspace(const Tensor& workspace) {
+  require(workspace.bytes() == own_workspace(), "lend_workspace: own_workspace() bytes");
+  require(workspace_ == nullptr, "lend_workspace: before the first operation that needs it");
+  workspace_ = workspace.as<std::byte>();
+}
+
+std::byte* CudaOps::workspace() {
+  if (workspace_ == nullptr) {
+    own_memory_ = make_device_memory(own_workspace());
+    workspace_ = own_memory_.get();
+  }
+  return workspace_;
 }
 
 std::string CudaOps::device_name() const {
@@ -63,6 +77,7 @@ void CudaOps::download(void* to, const Tensor& from) {
 }
 
 void CudaOps::synchronize() {
+  upload_stream_.synchronize();
   stream_.synchronize();
 }
 

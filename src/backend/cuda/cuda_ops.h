@@ -1,6 +1,7 @@
-// The CUDA backend as an Ops: one GPU, one stream. The operations stand in the files of this folder, a family
-// each; their kernels in kernels/. Activations and weights are F32 or BF16; what accumulates over rows
-// (gradients of parameters), rstd, lse and losses are F32; arithmetic is in float.
+// The CUDA backend as an Ops: one GPU, one stream of work and one for uploads ahead of it. The operations
+// stand in the files of this folder, a family each; their kernels in kernels/. Activations and weights are
+// F32 or BF16; what accumulates over rows (gradients of parameters), rstd, lse and losses are F32; arithmetic
+// is in float.
 #pragma once
 
 #include <memory>
@@ -18,7 +19,7 @@ class CudaOps final : public Ops {
   // Uses the GPU with this index (CUDA_VISIBLE_DEVICES numbers them). Error if it cannot be used.
   // `gemm_cache`: a file that keeps the measured choice of GEMM algorithms; empty: measured in every process.
   explicit CudaOps(int device = 0, std::string gemm_cache = "");
-  // Touches no GPU and needs none: only device_name, supports, host_memory, fixed_bytes and the sizes of
+  // Touches no GPU and needs none: only device_name, supports, host_memory, own_workspace and the sizes of
   // workspaces may be asked.
   struct PlanOnly {};
   explicit CudaOps(PlanOnly);
@@ -33,7 +34,8 @@ class CudaOps final : public Ops {
   bool supports(DType compute) const override { return compute == DType::f32 || compute == DType::bf16; }
   bool host_memory() const override { return false; }
   // The scratch of reductions and the workspace of products.
-  size_t fixed_bytes() const override;
+  size_t own_workspace() const override;
+  void lend_workspace(const Tensor& workspace) override;
   void* allocate(size_t bytes) override;
   void release(void* memory) noexcept override;
   void* allocate_host(size_t bytes) override;
@@ -41,6 +43,17 @@ class CudaOps final : public Ops {
   void upload(const Tensor& to, const void* from) override;
   void download(void* to, const Tensor& from) override;
   void synchronize() override;
+
+  // queue.cpp
+  std::unique_ptr<Mark> make_mark() override;
+  void set(Mark& mark) override;
+  bool reached(const Mark& mark) override;
+  void wait(const Mark& mark) override;
+  void follow(const Mark& mark) override;
+  void upload_ahead(const Tensor& to, const void* from, const Mark& after, Mark& done) override;
+  void download_queued(void* to, const Tensor& from) override;
+  // A CUDA graph from the second run on.
+  std::unique_ptr<Repeated> repeat(std::function<void()> work) override;
 
   // flat.cpp
   void fill(const Tensor& x, double value) override;
@@ -56,6 +69,9 @@ class CudaOps final : public Ops {
   // gemm.cpp; C may be F32 where A and B are BF16.
   void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
             const MatrixView& b, double beta, const MatrixView& c) override;
+  // The bias in the product's epilogue: one pass over c less, and rounded once.
+  void gemm_bias(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
+                 const MatrixView& b, double beta, const MatrixView& c, const Tensor& bias) override;
 
   // bias.cpp
   void add_bias(const MatrixView& y, const Tensor& bias) override;
@@ -110,17 +126,25 @@ class CudaOps final : public Ops {
   size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override;
 
  private:
-  // Bytes of scratch_: what the partial sums of one flat reduction or one bias gradient need.
+  // Bytes of the scratch: what the partial sums of one flat reduction or one bias gradient need.
   static constexpr size_t kScratchBytes = size_t{4} << 20;
 
+  // own_workspace() bytes: first the scratch, then what products use.
+  std::byte* workspace();
   template <class T>
-  T* scratch() const {
-    return reinterpret_cast<T*>(scratch_.get());
+  T* scratch() {
+    return reinterpret_cast<T*>(workspace());
   }
+  void multiply(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
+                const MatrixView& b, double beta, const MatrixView& c, const Tensor& bias);
+
+  class GraphWork;
 
   int device_;
-  Stream stream_;
-  DeviceMemory scratch_;
+  Stream stream_, upload_stream_;
+  bool waits_ = false;              // set by operations that wait for the device: no graph can hold them
+  std::byte* workspace_ = nullptr;  // lent, or own_memory_
+  DeviceMemory own_memory_;
   std::unique_ptr<GemmPlans> gemm_;
 };
 

@@ -29,6 +29,17 @@ void scale_output(double beta, const MatrixView& c, const Stream& stream) {
 
 void CudaOps::gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
                    const MatrixView& b, double beta, const MatrixView& c) {
+  multiply(transpose_a, transpose_b, alpha, a, b, beta, c, {});
+}
+
+void CudaOps::gemm_bias(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
+                        const MatrixView& b, double beta, const MatrixView& c, const Tensor& bias) {
+  require(is(bias, c.dtype, c.cols), "gemm_bias: one bias a column, of c's dtype");
+  multiply(transpose_a, transpose_b, alpha, a, b, beta, c, bias);
+}
+
+void CudaOps::multiply(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
+                       const MatrixView& b, double beta, const MatrixView& c, const Tensor& bias) {
   const bool ta = transpose_a == Transpose::yes, tb = transpose_b == Transpose::yes;
   const int64_t depth = ta ? a.rows : a.cols;
   require((ta ? a.cols : a.rows) == c.rows, "gemm: rows of op(a) = rows of c");
@@ -40,11 +51,16 @@ void CudaOps::gemm(Transpose transpose_a, Transpose transpose_b, double alpha, c
   for (const MatrixView* x : {&a, &b, &c})
     require(x->stride >= std::max<int64_t>(x->cols, 1), "gemm: strides cover the columns");
   if (c.rows == 0 || c.cols == 0) return;
-  if (depth == 0) return scale_output(beta, c, stream_);
+  if (depth == 0) {
+    scale_output(beta, c, stream_);
+    if (bias) add_bias(c, bias);
+    return;
+  }
   gemm_->run({.inputs = a.dtype,
               .output = c.dtype,
               .transpose_a = ta,
               .transpose_b = tb,
+              .bias = bias.data != nullptr,
               .rows = c.rows,
               .cols = c.cols,
               .depth = depth,
@@ -54,7 +70,14 @@ void CudaOps::gemm(Transpose transpose_a, Transpose transpose_b, double alpha, c
               .a_alignment = alignment_of(a.data),
               .b_alignment = alignment_of(b.data),
               .c_alignment = alignment_of(c.data)},
-             {.alpha = alpha, .a = a.data, .b = b.data, .beta = beta, .c = c.data}, stream_);
+             {.alpha = alpha,
+              .a = a.data,
+              .b = b.data,
+              .beta = beta,
+              .c = c.data,
+              .bias = bias.data,
+              .workspace = workspace() + kScratchBytes},
+             stream_);
 }
 
 }  // namespace polar::cuda

@@ -10,12 +10,12 @@
 namespace polar::cuda {
 namespace {
 
-constexpr const char* kTitle = "polartrain gemm choices 1";
+constexpr const char* kTitle = "polartrain gemm choices 2";
 
 std::string text_of(const GemmProblem& p, const GemmAlgorithm& algorithm) {
   std::string line =
-      fmt::format("{} {} {:d} {:d} {} {} {} {} {} {} {} {} {}", static_cast<int>(p.inputs),
-                  static_cast<int>(p.output), p.transpose_a, p.transpose_b, p.rows, p.cols, p.depth,
+      fmt::format("{} {} {:d} {:d} {:d} {} {} {} {} {} {} {} {} {}", static_cast<int>(p.inputs),
+                  static_cast<int>(p.output), p.transpose_a, p.transpose_b, p.bias, p.rows, p.cols, p.depth,
                   p.a_stride, p.b_stride, p.c_stride, p.a_alignment, p.b_alignment, p.c_alignment);
   for (const uint64_t word : algorithm) line += fmt::format(" {:x}", word);
   return line + " .";  // a line that was cut off is no line
@@ -24,8 +24,8 @@ std::string text_of(const GemmProblem& p, const GemmAlgorithm& algorithm) {
 bool parse(const std::string& line, GemmProblem& p, GemmAlgorithm& algorithm) {
   std::istringstream in(line);
   int inputs = 0, output = 0;
-  in >> inputs >> output >> p.transpose_a >> p.transpose_b >> p.rows >> p.cols >> p.depth >> p.a_stride >>
-      p.b_stride >> p.c_stride >> p.a_alignment >> p.b_alignment >> p.c_alignment;
+  in >> inputs >> output >> p.transpose_a >> p.transpose_b >> p.bias >> p.rows >> p.cols >> p.depth >>
+      p.a_stride >> p.b_stride >> p.c_stride >> p.a_alignment >> p.b_alignment >> p.c_alignment;
   p.inputs = static_cast<DType>(inputs);
   p.output = static_cast<DType>(output);
   for (uint64_t& word : algorithm) in >> std::hex >> word;

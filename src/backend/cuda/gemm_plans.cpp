@@ -52,7 +52,7 @@ Layout make_layout(DType dtype, int64_t rows, int64_t cols, int64_t stride) {
   return Layout(layout);
 }
 
-Product make_product(bool transpose_first, bool transpose_second) {
+Product make_product(bool transpose_first, bool transpose_second, bool bias) {
   cublasLtMatmulDesc_t product = nullptr;
   CUBLAS_CHECK(cublasLtMatmulDescCreate(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
   Product owned(product);
@@ -60,6 +60,11 @@ Product make_product(bool transpose_first, bool transpose_second) {
   const cublasOperation_t second = transpose_second ? CUBLAS_OP_T : CUBLAS_OP_N;
   CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
   CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
+  if (bias) {
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;  // of c's dtype, one a column of c
+    CUBLAS_CHECK(
+        cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+  }
   return owned;
 }
 
@@ -79,6 +84,11 @@ Preference make_preference(const GemmProblem& problem) {
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(problem.c_alignment));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(problem.c_alignment));
   return owned;
+}
+
+void set_bias(cublasLtMatmulDesc_t product, const void* bias) {
+  CUBLAS_CHECK(
+      cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
 }
 
 bool is_capturing(const Stream& stream) {
@@ -117,7 +127,7 @@ struct GemmPlans::Plan {
   cublasLtMatmulAlgo_t algorithm{};
 
   explicit Plan(const GemmProblem& p)
-      : product(make_product(p.transpose_b, p.transpose_a)),
+      : product(make_product(p.transpose_b, p.transpose_a, p.bias)),
         first(p.transpose_b ? make_layout(p.inputs, p.cols, p.depth, p.b_stride)
                             : make_layout(p.inputs, p.depth, p.cols, p.b_stride)),
         second(p.transpose_a ? make_layout(p.inputs, p.depth, p.rows, p.a_stride)
@@ -127,7 +137,7 @@ struct GemmPlans::Plan {
 };
 
 GemmPlans::GemmPlans(std::string cache_file, const std::string& gpu)
-    : workspace_(make_device_memory(kWorkspaceBytes)), cache_(std::move(cache_file), owner_of_choices(gpu)) {
+    : cache_(std::move(cache_file), owner_of_choices(gpu)) {
   cublasLtHandle_t handle = nullptr;
   CUBLAS_CHECK(cublasLtCreate(&handle));
   handle_.reset(handle);
@@ -137,6 +147,7 @@ GemmPlans::~GemmPlans() = default;
 
 void GemmPlans::run(const GemmProblem& problem, const Operands& operands, const Stream& stream) {
   const Plan& chosen = plan(problem, operands, stream);
+  if (problem.bias) set_bias(chosen.product.get(), operands.bias);
   check(multiply(chosen, chosen.algorithm, operands, operands.c, stream), "cublasLtMatmul", __FILE__,
         __LINE__);
 }
@@ -145,6 +156,7 @@ GemmPlans::Plan& GemmPlans::plan(const GemmProblem& problem, const Operands& ope
   std::unique_ptr<Plan>& place = plans_[problem];
   if (place == nullptr) {
     auto made = std::make_unique<Plan>(problem);
+    if (problem.bias) set_bias(made->product.get(), operands.bias);
     if (!from_cache(problem, *made)) choose(problem, operands, stream, *made);
     place = std::move(made);
   }
@@ -168,7 +180,7 @@ cublasStatus_t GemmPlans::multiply(const Plan& plan, const cublasLtMatmulAlgo_t&
   const auto alpha = static_cast<float>(operands.alpha), beta = static_cast<float>(operands.beta);
   return cublasLtMatmul(handle_.get(), plan.product.get(), &alpha, operands.b, plan.first.get(), operands.a,
                         plan.second.get(), &beta, operands.c, plan.output.get(), d, plan.output.get(),
-                        &algorithm, workspace_.get(), kWorkspaceBytes, stream.get());
+                        &algorithm, operands.workspace, kWorkspaceBytes, stream.get());
 }
 
 // Takes the library's first proposal; with a cache file, and outside of a graph's capture, the fastest of

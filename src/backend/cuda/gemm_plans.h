@@ -23,7 +23,7 @@ class GemmPlans {
  public:
   static constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
 
-  // Allocates the workspace. `owner` names the GPU.
+  // `gpu` names the GPU that the choices in the file are good for.
   GemmPlans(std::string cache_file, const std::string& gpu);
   ~GemmPlans();
   GemmPlans(const GemmPlans&) = delete;
@@ -34,6 +34,8 @@ class GemmPlans {
     const void *a, *b;
     double beta;
     void* c;
+    const void* bias;  // with GemmProblem::bias
+    void* workspace;   // kWorkspaceBytes
   };
   void run(const GemmProblem& problem, const Operands& operands, const Stream& stream);
   // How often candidates were measured so far: for tests and benchmarks.
@@ -53,7 +55,6 @@ class GemmPlans {
     void operator()(cublasLtHandle_t handle) const noexcept { cublasLtDestroy(handle); }
   };
   std::unique_ptr<std::remove_pointer_t<cublasLtHandle_t>, DestroyHandle> handle_;
-  DeviceMemory workspace_;
   GemmCache cache_;
   std::map<GemmProblem, std::unique_ptr<Plan>> plans_;
   int64_t measured_ = 0;

@@ -16,6 +16,11 @@ const double* control_of(const Tensor& control) {
   return control.as<const double>();
 }
 
+const double* learning_rate_of(const Tensor& lr) {
+  require(is(lr, DType::f64, 1), "the learning rate is one F64 element");
+  return lr.as<const double>();
+}
+
 kernels::Floats floats_of(const Tensor& x, int64_t count, const char* what) {
   require((x.dtype == DType::f32 || x.dtype == DType::bf16) && x.count() == count, what);
   return {x.data, x.dtype == DType::bf16};
@@ -38,7 +43,7 @@ void CudaOps::adamw(const AdamW& args) {
                              .m = args.m.as<float>(),
                              .v = args.v.as<float>(),
                              .weight = rounded_copy(args.weight, args.rounding_seed, count),
-                             .lr = args.lr,
+                             .lr = learning_rate_of(args.lr),
                              .beta1 = args.beta1,
                              .beta2 = args.beta2,
                              .eps = args.eps,
@@ -73,7 +78,7 @@ void CudaOps::matrix_update(const MatrixUpdate& args) {
        .weight = rounded_copy(args.weight, args.rounding_seed, count),
        .scale = args.scale.as<const double>(),
        .exponent = args.exponent,
-       .lr = args.lr,
+       .lr = learning_rate_of(args.lr),
        .multiplier = args.multiplier,
        .weight_decay = args.weight_decay,
        .control = control_of(args.control),

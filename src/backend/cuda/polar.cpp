@@ -33,7 +33,7 @@ void CudaOps::polar_normalize(const Tensor& x, double safety, double eps) {
   require_batch(x);
   const int64_t batch = x.shape[0], count = x.shape[1] * x.shape[2];
   require_room(batch, count, kScratchBytes);
-  auto* partials = reinterpret_cast<double*>(scratch_.get());
+  auto* partials = reinterpret_cast<double*>(workspace());
   dispatch(x.dtype, "polar_normalize", [&]<class T>(T) {
     CUDA_CHECK(kernels::polar_normalize(x.as<T>(), batch, count, safety, eps, partials, stream_.get()));
   });
@@ -45,7 +45,7 @@ void CudaOps::polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) {
   require(x.shape == y.shape && x.dtype == y.dtype, "polar_inner: same shape and dtype");
   require(is(out, DType::f64, batch), "polar_inner: out F64 (batch)");
   require_room(batch, count, kScratchBytes);
-  auto* partials = reinterpret_cast<double*>(scratch_.get());
+  auto* partials = reinterpret_cast<double*>(workspace());
   dispatch(x.dtype, "polar_inner", [&]<class T>(T) {
     CUDA_CHECK(kernels::polar_inner(x.as<const T>(), y.as<const T>(), batch, count, out.as<double>(),
                                     partials, stream_.get()));

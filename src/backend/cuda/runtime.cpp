@@ -165,4 +165,39 @@ float Event::milliseconds_since(const Event& begin) const {
   return milliseconds;
 }
 
+// Other threads may go on making calls that a capture of this thread may not: they are not captured.
+Graph::Capture::Capture(const Stream& stream) : stream_(stream) {
+  CUDA_CHECK(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
+}
+
+Graph::Capture::~Capture() {
+  if (!open_) return;
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(stream_.get(), &graph);
+  if (graph != nullptr) cudaGraphDestroy(graph);
+  cudaGetLastError();  // the capture was invalidated: what went wrong has been told
+}
+
+Graph Graph::Capture::finish() {
+  cudaGraph_t graph = nullptr;
+  open_ = false;
+  CUDA_CHECK(cudaStreamEndCapture(stream_.get(), &graph));
+  const Captured captured(graph);
+  cudaGraphExec_t executable = nullptr;
+  CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
+  return Graph(Executable(executable));
+}
+
+void Graph::Destroy::operator()(cudaGraph_t graph) const noexcept {
+  cudaGraphDestroy(graph);
+}
+
+void Graph::Destroy::operator()(cudaGraphExec_t graph) const noexcept {
+  cudaGraphExecDestroy(graph);
+}
+
+void Graph::launch(const Stream& stream) const {
+  CUDA_CHECK(cudaGraphLaunch(executable_.get(), stream.get()));
+}
+
 }  // namespace polar::cuda

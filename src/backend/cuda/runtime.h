@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace polar::cuda {
 
@@ -73,6 +74,44 @@ class Event {
     void operator()(cudaEvent_t event) const noexcept;
   };
   std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, Destroy> event_;
+};
+
+// A captured piece of a stream's work, ready to be queued as a whole.
+class Graph {
+ public:
+  // Captures what `work` queues on `stream`, without doing it. `work` may do nothing that waits. What it
+  // throws is passed on, and the stream is as it was before.
+  template <class Work>
+  static Graph capture(const Stream& stream, const Work& work) {
+    Capture capture(stream);
+    work();
+    return capture.finish();
+  }
+  void launch(const Stream& stream) const;
+
+ private:
+  struct Destroy {
+    void operator()(cudaGraph_t graph) const noexcept;
+    void operator()(cudaGraphExec_t graph) const noexcept;
+  };
+  using Captured = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, Destroy>;
+  using Executable = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, Destroy>;
+
+  class Capture {
+   public:
+    explicit Capture(const Stream& stream);
+    ~Capture();  // given up, if it was not finished
+    Capture(const Capture&) = delete;
+    Capture& operator=(const Capture&) = delete;
+    Graph finish();
+
+   private:
+    const Stream& stream_;
+    bool open_ = true;
+  };
+
+  explicit Graph(Executable executable) : executable_(std::move(executable)) {}
+  Executable executable_;
 };
 
 }  // namespace polar::cuda
