@@ -12,12 +12,12 @@ namespace polar::kernels {
 template <int kHeadDim>
 struct HopperForward {
   static constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
-  static constexpr int kQueries = 64 * kConsumers, kKeys = 128, kStages = 2;
+  static constexpr int kQueries = 64 * kConsumers, kKeys = 128, kStages = kHeadDim == 64 ? 4 : 2;
   // A tile stands as panels of 64 columns: rows of 128 bytes, as the swizzle wants them.
   static constexpr int kPanels = kHeadDim / 64;
   static constexpr int kQueryElements = kQueries * kHeadDim, kKeyElements = kKeys * kHeadDim;
   static constexpr uint32_t kQueryBytes = kQueryElements * 2, kKeyBytes = kKeyElements * 2;
-  static constexpr size_t kBarrierBytes = 128;
+  static constexpr size_t kBarrierBytes = 256;
   static constexpr size_t kSharedBytes =
       kQueryBytes + 2 * kStages * kKeyBytes + kBarrierBytes + (8 + kQueries) * sizeof(int);
   // The registers of 384 threads (168 each) are given to those who compute.
@@ -174,9 +174,12 @@ __device__ __forceinline__ void compute_tiles(const AttentionForwardArguments<bf
 #pragma unroll
   for (int e = 0; e < kHeadDim / 2; ++e) output[e] = 0.0f;
 
-  const auto scores = [&](int i) {
+  const auto wait_for_keys = [&](int i) {
     const Place place(i);
     mbarrier_wait(shared.k_full + place.stage, place.parity);
+  };
+  const auto scores = [&](int i) {
+    const Place place(i);
     wgmma_hold(s);
     wgmma_fence();
     start_inner_products<kHeadDim, Tiling::kQueries>(s, q, shared.k + place.stage * Tiling::kKeyElements);
@@ -185,6 +188,7 @@ __device__ __forceinline__ void compute_tiles(const AttentionForwardArguments<bf
     const Place place(i);
     mbarrier_wait(shared.v_full + place.stage, place.parity);
     wgmma_hold(output);
+    wgmma_hold(p);
     wgmma_fence();
     start_weighted_sums<kHeadDim>(output, p, shared.v + place.stage * Tiling::kKeyElements);
   };
@@ -196,6 +200,9 @@ __device__ __forceinline__ void compute_tiles(const AttentionForwardArguments<bf
     if (key + kKeys - 1 > position || key < shared.work->greatest_lower)
       mask_rows(s, shared.lower + 64 * consumer, position, row, key);
     softmax_of_rows(s, scale_log2, rows);
+    wgmma_hold(s);
+    // Here, as the compiler moves the softmax behind a wait for products, but not across a branch.
+    if (i + 1 < tiles) wait_for_keys(i + 1);
   };
   // The two take turns: 1 + consumer is where a warpgroup waits until the other has started its products.
   const auto wait_for_turn = [&] { named_barrier_sync(1 + consumer, Tiling::kConsumers * kWarpgroup); };
@@ -203,6 +210,7 @@ __device__ __forceinline__ void compute_tiles(const AttentionForwardArguments<bf
 
   if (consumer == 1 && tiles > 1) give_turn();
   mbarrier_wait(shared.q_full, 0);
+  wait_for_keys(0);
   scores(0);
   wgmma_wait<0>();
   wgmma_hold(s);
@@ -218,7 +226,6 @@ __device__ __forceinline__ void compute_tiles(const AttentionForwardArguments<bf
     wgmma_hold(s);
     release(shared.k_empty, i);
     softmax(i);
-    wgmma_hold(s);
     wgmma_wait<0>();
     wgmma_hold(output);
     release(shared.v_empty, i - 1);

@@ -139,6 +139,14 @@ __device__ __forceinline__ void wgmma_hold(float (&d)[count]) {
 #pragma unroll
   for (int i = 0; i < count; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
+// The same for registers that are operand a: before the wgmma_fence that lets products read them.
+template <int steps>
+__device__ __forceinline__ void wgmma_hold(uint32_t (&a)[steps][4]) {
+#pragma unroll
+  for (int step = 0; step < steps; ++step)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(a[step][i])::"memory");
+}
 
 // d (64, n) = a b, or += with `accumulate`, for bf16 a (64, 16) and b (16, n) by the four warps of a
 // warpgroup. a is a descriptor or, a warp its 16 rows, registers as in mma_m16n8k16.
@@ -245,6 +253,8 @@ using emulator::wgmma_wait;
 
 template <int count>
 void wgmma_hold(float (&)[count]) {}
+template <int steps>
+void wgmma_hold(uint32_t (&)[steps][4]) {}
 template <Major major_b = Major::k, Major major_a = Major::k>
 void wgmma_m64n64k16(float (&d)[32], uint64_t a, uint64_t b, bool accumulate,
                      std::source_location where = std::source_location::current()) {
