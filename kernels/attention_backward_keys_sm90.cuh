@@ -1,15 +1,13 @@
-// Kernel 2 of attention_backward_sm90.cu: dk and dv.
+// The blocks of attention_backward_sm90.cu that own keys: dk and dv.
 #pragma once
 
 #include "attention_backward_sm90.cuh"
 
 namespace polar::kernels {
 
-// Of kernel 2.
 template <int kHeadDim>
 struct HopperKeys {
-  static constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
-  static constexpr int kKeys = 64 * kConsumers, kQueries = kHopperQueryTile, kStages = 4;
+  static constexpr int kKeys = kOwnedRows, kQueries = kHopperQueryTile, kStages = 4;
   static constexpr int kPanels = kHeadDim / 64;
   static constexpr int kKeyElements = kKeys * kHeadDim, kQueryElements = kQueries * kHeadDim;
   static constexpr uint32_t kKeyBytes = kKeyElements * 2, kQueryBytes = kQueryElements * 2;
@@ -53,6 +51,16 @@ struct HopperKeysShared {
     static_assert(sizeof(KeyBlock) + Tiling::kStages * sizeof(QueryTile) <= Tiling::kWorkBytes);
   }
 };
+
+// The first keys are seen by the most queries: these blocks come first.
+template <int kHeadDim>
+__device__ __forceinline__ void prepare_keys(const AttentionSizes& sizes,
+                                             const HopperKeysShared<kHeadDim>& shared, int index) {
+  if (threadIdx.x != 0) return;
+  const int heads = sizes.batch * sizes.heads_kv, head = index % heads;
+  *shared.block = {head / sizes.heads_kv, head % sizes.heads_kv, index / heads * kOwnedRows};
+  shared.barriers.initialise();
+}
 
 // One thread: copies the keys and values, then the tiles of queries of the walk as buffers become free.
 template <int kHeadDim>
@@ -182,12 +190,14 @@ __device__ __forceinline__ void compute_keys(const AttentionBackwardArguments<bf
     for_columns<kScores>(terms, kTermLse,
                          [&](int e, float lse) { s[e] = ex2(fmaf(s[e], scale_log2, -lse)); });
     round_operand(p, s);
-    wgmma_wait<0>();
-    wgmma_hold(dp);
+    wgmma_hold(p);
     wgmma_fence();
     start_weighted_sums<kHeadDim>(dv, p, doutput);
+    wgmma_wait<1>();  // dp is there
+    wgmma_hold(dp);
     for_columns<kScores>(terms, kTermDelta, [&](int e, float delta) { dp[e] = s[e] * (dp[e] - delta); });
     round_operand(ds, dp);
+    wgmma_hold(ds);
     wgmma_fence();
     start_weighted_sums<kHeadDim>(dk, ds, q);
     before = i;
@@ -210,30 +220,5 @@ __device__ __forceinline__ void compute_keys(const AttentionBackwardArguments<bf
 }
 
 #endif  // DEVICE_HAS_SM90A
-
-template <int kHeadDim>
-__global__ void __launch_bounds__(HopperKeys<kHeadDim>::kThreads, 1)
-    attention_backward_keys_sm90_kernel(const __grid_constant__ HopperBackwardMaps maps,
-                                        const AttentionBackwardArguments<bf16> args) {
-#ifdef DEVICE_HAS_SM90A
-  DEVICE_DYNAMIC_SHARED(memory);
-  const HopperKeysShared<kHeadDim> shared(memory);
-  if (threadIdx.x == 0) {
-    const int heads_kv = args.sizes.heads_kv;
-    // The first keys are seen by the most queries.
-    *shared.block = {static_cast<int>(blockIdx.x) / heads_kv, static_cast<int>(blockIdx.x) % heads_kv,
-                     static_cast<int>(blockIdx.y) * HopperKeys<kHeadDim>::kKeys};
-    shared.barriers.initialise();
-  }
-  __syncthreads();
-  if (threadIdx.x < kWarpgroup) {
-    set_maximum_registers_down<kProducerRegisters>();
-    if (threadIdx.x == 0) copy_queries(maps, args, shared);
-  } else {
-    set_maximum_registers_up<kConsumerRegisters>();
-    compute_keys(args, shared);
-  }
-#endif
-}
 
 }  // namespace polar::kernels

@@ -1,15 +1,13 @@
-// Kernel 3 of attention_backward_sm90.cu: dq.
+// The blocks of attention_backward_sm90.cu that own queries: dq.
 #pragma once
 
 #include "attention_backward_sm90.cuh"
 
 namespace polar::kernels {
 
-// Of kernel 3.
 template <int kHeadDim>
 struct HopperQueries {
-  static constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
-  static constexpr int kQueries = 64 * kConsumers, kKeys = kHeadDim == 64 ? 128 : 64, kStages = 4;
+  static constexpr int kQueries = kOwnedRows, kKeys = kHeadDim == 64 ? 128 : 64, kStages = 4;
   static constexpr int kPanels = kHeadDim / 64;
   static constexpr int kQueryElements = kQueries * kHeadDim, kKeyElements = kKeys * kHeadDim;
   static constexpr uint32_t kQueryBytes = kQueryElements * 2, kKeyBytes = kKeyElements * 2;
@@ -46,6 +44,29 @@ struct HopperQueriesShared {
     static_assert(sizeof(QueryBlock) <= Tiling::kWorkBytes);
   }
 };
+
+// The last queries see the most keys: these blocks come first.
+template <int kHeadDim>
+__device__ __forceinline__ void prepare_queries(const AttentionBackwardArguments<bf16>& args,
+                                                const HopperQueriesShared<kHeadDim>& shared, int index) {
+  using Tiling = HopperQueries<kHeadDim>;
+  const AttentionSizes& sizes = args.sizes;
+  const int heads = sizes.batch * sizes.heads_q, head = index % heads, batch = head / sizes.heads_q;
+  const int first = (owned_tiles(sizes) - 1 - index / heads) * kOwnedRows;
+  const AttentionMask mask(sizes, args.document_starts, batch);
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < kWarpSize) {
+    const LowerBounds bounds = lower_bounds<kOwnedRows>(mask, first);
+    const int first_key = bounds.least / Tiling::kKeys * Tiling::kKeys;
+    const int end_key = min(first + kOwnedRows, sizes.query_time);
+    const int tiles = (end_key - first_key + Tiling::kKeys - 1) / Tiling::kKeys;
+    if (thread == 0) {
+      *shared.block = {batch, head % sizes.heads_q, first, first_key, tiles, bounds.greatest};
+      shared.barriers.initialise();
+    }
+  }
+  if (thread < kOwnedRows) shared.lower[thread] = mask.lower(first + thread);
+}
 
 // One thread: copies the queries and their dO, then the tiles of keys and values as buffers become free.
 template <int kHeadDim>
@@ -120,6 +141,8 @@ __device__ __forceinline__ void compute_queries(const AttentionBackwardArguments
 #pragma unroll
     for (int e = 0; e < kScores; ++e) s[e] = ex2(fmaf(s[e], scale_log2, -lse[e / 2 % 2]));
     wgmma_hold(s);
+    // Here, as the compiler moves the exponentials behind a wait for products, but not across a branch.
+    if (i + 1 < tiles) barriers.wait_for_tile(i + 1);
     wgmma_wait<0>();  // dp is there, ds is free
     wgmma_hold(dp);
     if (i > 0) barriers.release(i - 1);
@@ -142,15 +165,16 @@ __device__ __forceinline__ void compute_queries(const AttentionBackwardArguments
   start_dp(0);
   softmax(0);
   for (int i = 1; i < tiles; ++i) {
-    barriers.wait_for_tile(i);
     wgmma_hold(s);
     wgmma_hold(dp);
+    wgmma_hold(ds);
     wgmma_fence();
     start_scores(i);
     start_dq(i - 1);
     start_dp(i);
     softmax(i);
   }
+  wgmma_hold(ds);
   wgmma_fence();
   start_dq(tiles - 1);
   wgmma_wait<0>();
@@ -163,44 +187,5 @@ __device__ __forceinline__ void compute_queries(const AttentionBackwardArguments
 }
 
 #endif  // DEVICE_HAS_SM90A
-
-template <int kHeadDim>
-__global__ void __launch_bounds__(HopperQueries<kHeadDim>::kThreads, 1)
-    attention_backward_queries_sm90_kernel(const __grid_constant__ HopperBackwardMaps maps,
-                                           const AttentionBackwardArguments<bf16> args) {
-#ifdef DEVICE_HAS_SM90A
-  using Tiling = HopperQueries<kHeadDim>;
-  DEVICE_DYNAMIC_SHARED(memory);
-  const HopperQueriesShared<kHeadDim> shared(memory);
-  const AttentionSizes& sizes = args.sizes;
-  const int batch = static_cast<int>(blockIdx.x) / sizes.heads_q;
-  const int first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * Tiling::kQueries;  // longest blocks first
-  const AttentionMask mask(sizes, args.document_starts, batch);
-  const int thread = static_cast<int>(threadIdx.x);
-  if (thread < kWarpSize) {
-    const LowerBounds bounds = lower_bounds<Tiling::kQueries>(mask, first);
-    const int first_key = bounds.least / Tiling::kKeys * Tiling::kKeys;
-    const int end_key = min(first + Tiling::kQueries, sizes.query_time);
-    if (thread == 0) {
-      *shared.block = {batch,
-                       static_cast<int>(blockIdx.x) % sizes.heads_q,
-                       first,
-                       first_key,
-                       (end_key - first_key + Tiling::kKeys - 1) / Tiling::kKeys,
-                       bounds.greatest};
-      shared.barriers.initialise();
-    }
-  }
-  if (thread < Tiling::kQueries) shared.lower[thread] = mask.lower(first + thread);
-  __syncthreads();
-  if (thread < kWarpgroup) {
-    set_maximum_registers_down<kProducerRegisters>();
-    if (thread == 0) copy_keys(maps, shared, sizes.heads_q / sizes.heads_kv);
-  } else {
-    set_maximum_registers_up<kConsumerRegisters>();
-    compute_queries(args, shared);
-  }
-#endif
-}
 
 }  // namespace polar::kernels

@@ -1,4 +1,4 @@
-// What both kernels of attention_backward_sm90.cu share.
+// What both kinds of blocks of attention_backward_sm90.cu share.
 #pragma once
 
 #include "attention_backward.cuh"
@@ -6,12 +6,21 @@
 
 namespace polar::kernels {
 
+// A block: one warpgroup that copies, two that compute 64 rows each.
+constexpr int kBackwardConsumers = 2, kBackwardThreads = (1 + kBackwardConsumers) * kWarpgroup;
+constexpr int kOwnedRows = 64 * kBackwardConsumers;
 // The registers of 384 threads (168 each) are given to those who compute.
 constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
+// Boxes of 64 rows.
 struct HopperBackwardMaps {
   CUtensorMap q, doutput, k, v;
 };
+
+// How many blocks it takes to own the rows of a head.
+__host__ __device__ inline int owned_tiles(const AttentionSizes& sizes) {
+  return (sizes.query_time + kOwnedRows - 1) / kOwnedRows;
+}
 
 #ifdef DEVICE_HAS_SM90A
 
@@ -28,7 +37,7 @@ struct BackwardBarriers {
     mbarrier_init(own, 1);
     for (int i = 0; i < Tiling::kStages; ++i) {
       mbarrier_init(full + i, 1);
-      mbarrier_init(empty + i, Tiling::kConsumers * kWarpgroup / kWarpSize);
+      mbarrier_init(empty + i, kBackwardConsumers * kWarpgroup / kWarpSize);
     }
     mbarrier_fence_init();
   }
@@ -51,7 +60,9 @@ struct BackwardBarriers {
 template <int kRows, int kPanels>
 __device__ __forceinline__ void copy_tile(bf16* to, const CUtensorMap& map, uint64_t* full, int column,
                                           int row, int batch) {
-  for (int p = 0; p < kPanels; ++p) tma_load_3d(to + p * kRows * 64, &map, full, column + 64 * p, row, batch);
+  for (int p = 0; p < kPanels; ++p)
+    for (int r = 0; r < kRows; r += 64)
+      tma_load_3d(to + (p * kRows + r) * 64, &map, full, column + 64 * p, row + r, batch);
 }
 
 #endif  // DEVICE_HAS_SM90A

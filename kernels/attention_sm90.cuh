@@ -28,10 +28,9 @@ __device__ __forceinline__ int warpgroup_index() {
 // Which buffer tile i of the walk uses, and the parity of its phase.
 template <int kStages>
 struct RingPlace {
-  int stage;
-  uint32_t parity;
+  uint32_t stage, parity;
   __device__ __forceinline__ explicit RingPlace(int i)
-      : stage(i % kStages), parity(static_cast<uint32_t>(i / kStages) & 1) {}
+      : stage(static_cast<uint32_t>(i) % kStages), parity(static_cast<uint32_t>(i) / kStages & 1) {}
 };
 
 // s (64, kColumns) = a b^T for 64 rows of a tile of `kPanelRows` and the kColumns rows of another.
