@@ -309,8 +309,9 @@ TEST(CudaAttention, BitsDoNotDependOnTheOrderOfThreads) {
 
 // Scores of thousands: the softmax is a choice of one key, nothing overflows.
 TEST(CudaAttention, LargeScoresStayFinite) {
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    const Case c{1, 130, 2, 1, 32, 0, 0, 50.0};
+  for (const auto& [dtype, head_dim] :
+       {std::pair{DType::f32, 32}, {DType::bf16, 32}, {DType::bf16, 64}, {DType::bf16, 128}}) {
+    const Case c{1, 130, 2, 1, head_dim, 0, 0, 50.0};
     Device device = cuda_device();
     const Inputs inputs(c, dtype);
     Attention a(device, inputs, dtype, DType::f32);
