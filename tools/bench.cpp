@@ -152,7 +152,9 @@ class RandomStep {
 ExitCode bench_step(const BenchOptions& options) {
   const Experiment e = load_experiment(options.config, options.overrides);
   const auto ops =
-      make_ops({e.run.device, static_cast<int>(options.threads > 0 ? options.threads : e.run.threads)});
+      make_ops({.device = e.run.device,
+                .threads = static_cast<int>(options.threads > 0 ? options.threads : e.run.threads),
+                .attention_engine = e.attention.engine});
   check_precision(e.precision, *ops);
   const double peak = gemm_peak(*ops);
   RandomStep step(e, *ops);

@@ -10,7 +10,8 @@ usage: tools/gpu_check.sh OUT [PACKAGE]
 
 Runs the GPU tests, compute-sanitizer over small ones, and benchmarks, and writes JSON, logs and summary.md into OUT.
 PACKAGE is the folder or the .tar.xz that tools/package.sh made; without it the release build of this checkout is used.
-Needs no network and no root. Exit code 0: everything passed; 1: see OUT/summary.md.
+The tests of the cuDNN attention engine run where it was compiled in (tools/setup.sh --cudnn) and cuDNN 9 is found: by
+the system's loader, or in python3's packages. Needs no network and no root. Exit code 0: everything passed; 1: see OUT/summary.md.
 Example: tools/gpu_check.sh gpu-check build/package
 MSG
   [ $# -ge 1 ] && exit 0 || exit 2
@@ -30,6 +31,18 @@ if [ $# -ge 2 ]; then
 else
   tests=build/release/tests/test_gpu polartrain=build/release/tools/polartrain
 fi
+# cuDNN, and CUDA's libraries where the system has none, lie in the packages that PyTorch comes with.
+libraries=$(python3 - 2>/dev/null <<'PY' || true
+import glob, importlib.util
+nvidia = importlib.util.find_spec("nvidia")
+for root in nvidia.submodule_search_locations if nvidia else []:
+    for folder in sorted(glob.glob(root + "/cudnn/lib") + glob.glob(root + "/cu13/lib")):
+        print(folder)
+PY
+)
+for library in $libraries; do
+  export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$library
+done
 for program in "$tests" "$polartrain"; do
   [ -x "$program" ] || { echo "gpu_check: no program $program; build it (tools/package.sh FOLDER)" >&2; exit 2; }
 done

@@ -22,7 +22,8 @@ rm -rf "$folder"
 mkdir -p "$folder"
 cp build/release/tools/polartrain build/release/tests/test_gpu "$folder/"
 strip "$folder/polartrain" "$folder/test_gpu"
-# Of the C library, the compiler's and CUDA's own libraries every such machine has its own.
+# Of the C library, the compiler's and CUDA's own libraries every such machine has its own; cuDNN (1 GB) is loaded only
+# where attention.engine asks for it: tools/gpu_check.sh looks for the one that PyTorch brings.
 ldd "$folder/polartrain" "$folder/test_gpu" | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
   grep -vE '/(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|libcu[a-zA-Z]*|libnv[a-zA-Z]*)\.so' |
   while read -r library; do cp -L "$library" "$folder/"; done

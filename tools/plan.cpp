@@ -73,7 +73,8 @@ void print_fits(const Experiment& experiment, const Ops& ops, size_t memory) {
 ExitCode run(const PlanOptions& options) {
   const Experiment experiment = load_experiment(options.config, options.overrides);
   DeviceOptions device{.device = options.device.empty() ? experiment.run.device : options.device,
-                       .threads = static_cast<int>(experiment.run.threads)};
+                       .threads = static_cast<int>(experiment.run.threads),
+                       .attention_engine = experiment.attention.engine};
   device.plan_only = true;
   const auto ops = make_ops(device);
   const size_t memory = options.memory.empty() ? 0 : parse_bytes(options.memory);

@@ -18,8 +18,9 @@ std::string cuda_problem() {
   return check.usable ? "" : check.found;
 }
 std::unique_ptr<Ops> make_cuda(const DeviceOptions& options) {
-  if (options.plan_only) return std::make_unique<cuda::CudaOps>(cuda::CudaOps::PlanOnly{});
-  return std::make_unique<cuda::CudaOps>(kDevice, options.gemm_cache);
+  const cuda::AttentionSettings attention{options.attention_engine, options.attention_choices};
+  if (options.plan_only) return std::make_unique<cuda::CudaOps>(cuda::CudaOps::PlanOnly{attention});
+  return std::make_unique<cuda::CudaOps>(kDevice, options.gemm_cache, attention);
 }
 constexpr bool kHaveCuda = true;
 #else
@@ -32,16 +33,23 @@ std::unique_ptr<Ops> make_cuda(const DeviceOptions& /*options*/) {
 }
 #endif
 
+std::unique_ptr<Ops> make_cpu(const DeviceOptions& options) {
+  if (options.attention_engine == "cudnn")
+    fail_usage(
+        "attention.engine: cudnn is for device cuda, and this is the CPU; native and auto work on both");
+  return std::make_unique<cpu::CpuOps>(options.threads);
+}
+
 }  // namespace
 
 std::unique_ptr<Ops> make_ops(const DeviceOptions& options) {
-  if (options.device == "cpu") return std::make_unique<cpu::CpuOps>(options.threads);
+  if (options.device == "cpu") return make_cpu(options);
   if (options.device != "auto" && options.device != "cuda")
     fail_usage("device '{}': expected auto, cpu or cuda", options.device);
   if (options.plan_only && options.device == "cuda" && kHaveCuda) return make_cuda(options);
   const std::string problem = cuda_problem();
   if (problem.empty()) return make_cuda(options);
-  if (options.device == "auto") return std::make_unique<cpu::CpuOps>(options.threads);
+  if (options.device == "auto") return make_cpu(options);
   fail_usage("device 'cuda': found {}; `polartrain --version` lists the devices, device 'cpu' always works",
              problem);
 }

@@ -82,6 +82,12 @@ struct PrecisionConfig {
   bool operator==(const PrecisionConfig&) const = default;
 };
 
+struct AttentionConfig {
+  std::string engine = "native";  // native | cudnn | auto
+
+  bool operator==(const AttentionConfig&) const = default;
+};
+
 struct Experiment {
   RunConfig run;
   ModelConfig model;
@@ -90,6 +96,7 @@ struct Experiment {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   PrecisionConfig precision;
+  AttentionConfig attention;
   TrainConfig train;
   GuardConfig guard;
   EvaluationConfig evaluation;

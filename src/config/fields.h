@@ -302,6 +302,14 @@ void fields(Visitor& visit, C& c) {
         c.gradients);
 }
 
+template <class Visitor, Section<AttentionConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "engine",
+         .doc = "CUDA in bf16: own kernels, cuDNN where it can, or the faster one as measured once",
+         .choices = "native | cudnn | auto"},
+        c.engine);
+}
+
 template <class Visitor, Section<TrainConfig> C>
 void fields(Visitor& visit, C& c) {
   visit({.name = "max_steps",
@@ -410,6 +418,7 @@ void fields(Visitor& visit, C& c) {
   visit({.name = "optimizer", .doc = "which rule updates which parameters", .required = true}, c.optimizer);
   visit({.name = "schedule", .doc = "the learning rate over the steps"}, c.schedule);
   visit({.name = "precision", .doc = "number formats"}, c.precision);
+  visit({.name = "attention", .doc = "what computes attention"}, c.attention);
   visit({.name = "train", .doc = "the training loop", .required = true}, c.train);
   visit({.name = "guard", .doc = "against spikes of the loss"}, c.guard);
   visit({.name = "evaluation", .doc = "validation during training"}, c.evaluation);

@@ -339,12 +339,17 @@ struct DeviceOptions {
   // CUDA: the file that keeps which GEMM algorithms were measured to be the fastest. Empty: nothing is
   // measured, the library's first proposal is taken. Either way a run that goes on computes the same bits.
   std::string gemm_cache = "";
+  // What computes attention on CUDA in bf16: "native" (our kernels), "cudnn" (where it can do the case),
+  // "auto" (both are measured when a case is first met). auto keeps its choices in `attention_choices`, so
+  // that a run that goes on computes the same bits; empty: every process measures.
+  std::string attention_engine = "native";
+  std::string attention_choices = "";
   // Only what a plan needs will be asked: name, formats, sizes of workspaces. `cuda` then needs no GPU.
   bool plan_only = false;
 };
 
 // Makes the backend. Errors (exit code 2): an unknown device, or one that this binary or machine does not
-// have; the message says which are there.
+// have (the message says which are there); an attention engine that is not there.
 std::unique_ptr<Ops> make_ops(const DeviceOptions& options);
 // Backends compiled into this binary, e.g. {"cpu", "cuda"}, and what `--version` says of each.
 std::string describe_backends();

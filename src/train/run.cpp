@@ -26,7 +26,9 @@ class Run {
         comm_(make_single_communicator()),
         ops_(make_ops({.device = experiment.run.device,
                        .threads = static_cast<int>(experiment.run.threads),
-                       .gemm_cache = experiment.run.gemm_cache})) {
+                       .gemm_cache = experiment.run.gemm_cache,
+                       .attention_engine = experiment.attention.engine,
+                       .attention_choices = (directory_.path() / "attention-engines.txt").string()})) {
     log::open_file(directory_.path() / "log.txt");
   }
   ~Run() { log::close_file(); }

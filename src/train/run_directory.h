@@ -2,6 +2,7 @@
 //
 //   config.yaml  the resolved configuration      log.txt        what was said
 //   metrics.jsonl  a line a logged step          tensorboard/   event files
+//   attention-engines.txt  what attention.engine=auto has chosen (CUDA)
 //   checkpoints/step-00000100/                   sample.txt, report.html, loss.png at the end
 #pragma once
 

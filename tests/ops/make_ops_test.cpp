@@ -30,6 +30,18 @@ TEST(MakeOps, TheCpuIsAlwaysThere) {
   EXPECT_THAT(make_ops({.device = "cpu", .threads = 1})->device_name(), StartsWith("cpu: 1 thread"));
 }
 
+TEST(MakeOps, TheCpuHasNoCudnn) {
+  try {
+    make_ops({.device = "cpu", .threads = 1, .attention_engine = "cudnn"});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::bad_usage);
+    EXPECT_THAT(error.what(), HasSubstr("attention.engine: cudnn is for device cuda"));
+  }
+  EXPECT_THAT(make_ops({.device = "cpu", .threads = 1, .attention_engine = "auto"})->device_name(),
+              StartsWith("cpu: "));
+}
+
 // "auto" is CUDA exactly where "cuda" is accepted; where it is not, the message says what was found.
 TEST(MakeOps, AutoFollowsTheMachine) {
   const std::string problem = refusal("cuda");

@@ -1,8 +1,10 @@
-// Attention: contracts, then the launchers of kernels/attention.h.
+// Attention: contracts, then the launchers of kernels/attention.h or the engine chosen for the case.
 #include "kernels/attention.h"
 
+#include <algorithm>
 #include <limits>
 
+#include "backend/cuda/attention_choice.h"
 #include "backend/cuda/contract.h"
 #include "backend/cuda/cuda_ops.h"
 
@@ -50,6 +52,39 @@ kernels::AttentionRows<T> rows_of(const MatrixView& x) {
   return {static_cast<T*>(x.data), x.stride};
 }
 
+void launch(const AttentionForward& args, const Stream& stream) {
+  const AttentionShape& s = args.shape;
+  dispatch(args.q.dtype, "attention_forward", [&]<class T>(T) {
+    const kernels::AttentionForwardArguments<T> call{.sizes = sizes_of(s),
+                                                     .q = rows_of<const T>(args.q),
+                                                     .k = rows_of<const T>(args.k),
+                                                     .v = rows_of<const T>(args.v),
+                                                     .document_starts = args.document_starts.as<int32_t>(),
+                                                     .output = rows_of<T>(args.output),
+                                                     .lse = args.lse.as<float>()};
+    CUDA_CHECK(kernels::attention_forward(call, stream.get()));
+  });
+}
+
+void launch(const AttentionBackward& args, const Stream& stream) {
+  const AttentionShape& s = args.shape;
+  dispatch(args.q.dtype, "attention_backward", [&]<class T>(T) {
+    const kernels::AttentionBackwardArguments<T> call{.sizes = sizes_of(s),
+                                                      .q = rows_of<const T>(args.q),
+                                                      .k = rows_of<const T>(args.k),
+                                                      .v = rows_of<const T>(args.v),
+                                                      .document_starts = args.document_starts.as<int32_t>(),
+                                                      .output = rows_of<const T>(args.output),
+                                                      .doutput = rows_of<const T>(args.doutput),
+                                                      .lse = args.lse.as<float>(),
+                                                      .dq = rows_of<T>(args.dq),
+                                                      .dk = rows_of<T>(args.dk),
+                                                      .dv = rows_of<T>(args.dv),
+                                                      .workspace = args.workspace.data};
+    CUDA_CHECK(kernels::attention_backward(call, stream.get()));
+  });
+}
+
 }  // namespace
 
 void CudaOps::attention_forward(const AttentionForward& args) {
@@ -59,16 +94,10 @@ void CudaOps::attention_forward(const AttentionForward& args) {
                "attention: output (B*Tq, Hq*D)");
   require(!args.lse || is(args.lse, DType::f32, s.batch * s.heads_q * s.query_time),
           "attention: lse F32 (B, Hq, query_time)");
-  dispatch(args.q.dtype, "attention_forward", [&]<class T>(T) {
-    const kernels::AttentionForwardArguments<T> call{.sizes = sizes_of(s),
-                                                     .q = rows_of<const T>(args.q),
-                                                     .k = rows_of<const T>(args.k),
-                                                     .v = rows_of<const T>(args.v),
-                                                     .document_starts = args.document_starts.as<int32_t>(),
-                                                     .output = rows_of<T>(args.output),
-                                                     .lse = args.lse.as<float>()};
-    CUDA_CHECK(kernels::attention_forward(call, stream_.get()));
-  });
+  const size_t workspace = args.workspace ? args.workspace.bytes() : 0;
+  attention_->run(case_of(args), workspace, stream_,
+                  {.native = [&] { launch(args, stream_); },
+                   .other = [&] { attention_->other()->forward(args, stream_.get()); }});
 }
 
 void CudaOps::attention_backward(const AttentionBackward& args) {
@@ -86,26 +115,16 @@ void CudaOps::attention_backward(const AttentionBackward& args) {
   require(args.lse && is(args.lse, DType::f32, rows * s.heads_q), "attention_backward: lse F32 (B, Hq, T)");
   require(args.workspace && args.workspace.bytes() >= attention_workspace(s, dtype),
           "attention_backward: attention_workspace(shape) bytes of workspace");
-  dispatch(dtype, "attention_backward", [&]<class T>(T) {
-    const kernels::AttentionBackwardArguments<T> call{.sizes = sizes_of(s),
-                                                      .q = rows_of<const T>(args.q),
-                                                      .k = rows_of<const T>(args.k),
-                                                      .v = rows_of<const T>(args.v),
-                                                      .document_starts = args.document_starts.as<int32_t>(),
-                                                      .output = rows_of<const T>(args.output),
-                                                      .doutput = rows_of<const T>(args.doutput),
-                                                      .lse = args.lse.as<float>(),
-                                                      .dq = rows_of<T>(args.dq),
-                                                      .dk = rows_of<T>(args.dk),
-                                                      .dv = rows_of<T>(args.dv),
-                                                      .workspace = args.workspace.data};
-    CUDA_CHECK(kernels::attention_backward(call, stream_.get()));
-  });
+  attention_->run(case_of(args), args.workspace.bytes(), stream_,
+                  {.native = [&] { launch(args, stream_); },
+                   .other = [&] { attention_->other()->backward(args, stream_.get()); }});
 }
 
-// Only the backward pass needs any.
-size_t CudaOps::attention_workspace(const AttentionShape& s, DType /*dtype*/) const {
-  return s.query_time == s.key_time ? kernels::attention_backward_workspace(sizes_of(s)) : 0;
+// Of our kernels only those of the backward pass need any. A plan that was made where there is no GPU holds
+// where there is one: what cuDNN may need is bounded, not asked of it.
+size_t CudaOps::attention_workspace(const AttentionShape& s, DType dtype) const {
+  const size_t native = s.query_time == s.key_time ? kernels::attention_backward_workspace(sizes_of(s)) : 0;
+  return plans_cudnn_ ? std::max(native, cudnn_attention_workspace(s, dtype)) : native;
 }
 
 }  // namespace polar::cuda

@@ -1,5 +1,6 @@
 #include "backend/cuda/cuda_ops.h"
 
+#include "backend/cuda/attention_choice.h"
 #include "backend/cuda/contract.h"
 #include "backend/cuda/devices.h"
 #include "backend/cuda/gemm_plans.h"
@@ -14,13 +15,26 @@ int use(int device) {
   return device;
 }
 
+// Whether workspaces are planned for cuDNN too: the same answer on every machine, with a GPU or without.
+bool plans_cudnn(const AttentionSettings& settings) {
+  return wanted_here(settings.engine) != EngineWanted::native;
+}
+
 }  // namespace
 
-CudaOps::CudaOps(int device, std::string gemm_cache)
+CudaOps::CudaOps(int device, std::string gemm_cache, const AttentionSettings& attention)
     : device_(use(device)),
-      gemm_(std::make_unique<GemmPlans>(std::move(gemm_cache), describe_device(device))) {}
+      gemm_(std::make_unique<GemmPlans>(std::move(gemm_cache), describe_device(device))),
+      plans_cudnn_(plans_cudnn(attention)),
+      attention_(make_attention_choice(attention.engine, attention.choices, describe_device(device))) {}
 
-CudaOps::CudaOps(PlanOnly) : device_(-1), stream_(nullptr), upload_stream_(nullptr) {}
+CudaOps::CudaOps(const PlanOnly& options)
+    : device_(-1), stream_(nullptr), upload_stream_(nullptr), plans_cudnn_(plans_cudnn(options.attention)) {}
+
+void CudaOps::set_attention(std::unique_ptr<AttentionChoice> attention) {
+  plans_cudnn_ = attention->wanted() != EngineWanted::native;
+  attention_ = std::move(attention);
+}
 
 CudaOps::~CudaOps() = default;
 

@@ -12,23 +12,37 @@
 
 namespace polar::cuda {
 
+class AttentionChoice;
+class AttentionEngine;
 class GemmPlans;
+
+// What computes attention: DeviceOptions::attention_engine and attention_choices.
+struct AttentionSettings {
+  std::string engine = "native";
+  std::string choices = "";
+};
 
 class CudaOps final : public Ops {
  public:
   // Uses the GPU with this index (CUDA_VISIBLE_DEVICES numbers them). Error if it cannot be used.
   // `gemm_cache`: a file that keeps the measured choice of GEMM algorithms; empty: measured in every process.
-  explicit CudaOps(int device = 0, std::string gemm_cache = "");
+  // Usage error for an attention engine that is not there.
+  explicit CudaOps(int device = 0, std::string gemm_cache = "", const AttentionSettings& attention = {});
   // Touches no GPU and needs none: only device_name, supports, host_memory, own_workspace and the sizes of
   // workspaces may be asked.
-  struct PlanOnly {};
-  explicit CudaOps(PlanOnly);
+  struct PlanOnly {
+    AttentionSettings attention = {};
+  };
+  explicit CudaOps(const PlanOnly& options);
   ~CudaOps() override;
   CudaOps(const CudaOps&) = delete;
   CudaOps& operator=(const CudaOps&) = delete;
 
   // What every operation is queued on.
   const Stream& stream() const { return stream_; }
+  // Which engine does which case of attention; null if only planned. Tests set another.
+  const AttentionChoice* attention() const { return attention_.get(); }
+  void set_attention(std::unique_ptr<AttentionChoice> attention);
 
   std::string device_name() const override;
   bool supports(DType compute) const override { return compute == DType::f32 || compute == DType::bf16; }
@@ -146,6 +160,8 @@ class CudaOps final : public Ops {
   std::byte* workspace_ = nullptr;  // lent, or own_memory_
   DeviceMemory own_memory_;
   std::unique_ptr<GemmPlans> gemm_;
+  bool plans_cudnn_ = false;  // attention_workspace() has what cuDNN needs
+  std::unique_ptr<AttentionChoice> attention_;
 };
 
 }  // namespace polar::cuda
