@@ -194,10 +194,14 @@ struct MatrixUpdate {
 // (each term within 2^-16 of its value) where the backend gains by it; elsewhere the same as full.
 enum class PolarPrecision : uint8_t { full, reduced };
 
-// A place in the order of the device's work: made once (Ops::make_mark), set again and again.
+// A place in the order of the device's work, or of what goes on beside it (collectives between ranks): made
+// once (Ops::make_mark, Communicator::make_mark), set again and again.
 class Mark {
  public:
   virtual ~Mark() = default;
+  // Has the work come as far? A mark that was never set is reached.
+  virtual bool reached() const { return true; }
+  virtual void wait() const {}  // the host waits; an Error if the work before the mark failed
 };
 
 // Work that is queued again and again, every time with the same arguments (Ops::repeat). A device may keep
@@ -243,9 +247,10 @@ class Ops {
   virtual std::unique_ptr<Mark> make_mark() { return std::make_unique<Mark>(); }
   virtual void set(Mark& /*mark*/) {}  // here: behind everything queued so far
   // Has the device come as far? A mark that was never set is reached.
-  virtual bool reached(const Mark& /*mark*/) { return true; }
-  virtual void wait(const Mark& /*mark*/) {}    // the host waits
-  virtual void follow(const Mark& /*mark*/) {}  // what is queued from now on waits; the host does not
+  virtual bool reached(const Mark& mark) { return mark.reached(); }
+  virtual void wait(const Mark& mark) { mark.wait(); }  // the host waits
+  // What is queued from now on waits; the host does not, unless operations are done when they return.
+  virtual void follow(const Mark& mark) { mark.wait(); }
   // Copies beside the queue, as soon as `after` is reached, and then sets `done`. `from` is memory of
   // allocate_host that stays as it is until then.
   virtual void upload_ahead(const Tensor& to, const void* from, const Mark& /*after*/, Mark& /*done*/) {

@@ -23,12 +23,12 @@ class Run {
   Run(const Experiment& experiment, const TrainOptions& options)
       : experiment_(experiment),
         directory_(experiment, options),
-        comm_(make_single_communicator()),
         ops_(make_ops({.device = experiment.run.device,
                        .threads = static_cast<int>(experiment.run.threads),
                        .gemm_cache = experiment.run.gemm_cache,
                        .attention_engine = experiment.attention.engine,
-                       .attention_choices = (directory_.path() / "attention-engines.txt").string()})) {
+                       .attention_choices = (directory_.path() / "attention-engines.txt").string()})),
+        comm_(make_single_communicator(*ops_)) {
     log::open_file(directory_.path() / "log.txt");
   }
   ~Run() { log::close_file(); }
@@ -56,8 +56,8 @@ class Run {
 
   const Experiment& experiment_;
   RunDirectory directory_;
-  std::unique_ptr<Communicator> comm_;
   std::unique_ptr<Ops> ops_;
+  std::unique_ptr<Communicator> comm_;
   std::optional<Trainer> trainer_;
   std::optional<Saver> saver_;
   std::optional<Monitor> monitor_;

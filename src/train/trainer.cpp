@@ -61,6 +61,7 @@ void Trainer::prepare_steps() {
   }
   step_inputs_uploaded_ = ops_.make_mark();
   updated_ = ops_.make_mark();
+  reduced_ = comm_.make_mark();
   update_ = ops_.repeat([this] { update(); });
   for (std::unique_ptr<Mark>& done : done_) done = ops_.make_mark();
 }
@@ -152,8 +153,9 @@ void Trainer::update() {
 }
 
 void Trainer::end_step() {
-  comm_.all_reduce_sum(device_[plan_.loss_sum]);
-  comm_.all_reduce_sum(plan_.model.gradients());
+  comm_.all_reduce_sum(device_[plan_.loss_sum], "loss", *reduced_);
+  comm_.all_reduce_sum(plan_.model.gradients(), "gradients", *reduced_);
+  ops_.follow(*reduced_);
   ops_.follow(*step_inputs_uploaded_);
   update_->run();
   ops_.set(*updated_);

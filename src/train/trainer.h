@@ -113,7 +113,7 @@ class Trainer {
   };
   std::vector<Input> inputs_;
   size_t next_input_ = 0;  // the place of the next micro-batch to be uploaded
-  std::unique_ptr<Mark> step_inputs_uploaded_, updated_;
+  std::unique_ptr<Mark> step_inputs_uploaded_, updated_, reduced_;
   std::unique_ptr<Repeated> update_;
   std::array<std::unique_ptr<Mark>, RunPlan::kQueuedSteps> done_;
   int64_t pending_ = 0;

@@ -108,7 +108,7 @@ const Arrows& arrows() {
       {"ops", {"tensor"}},
       {"kernels", {}},
       {"backend", {"ops", "kernels"}},
-      {"comm", {"tensor"}},
+      {"comm", {"ops"}},
       {"data", {"base"}},
       {"checkpoint", {"tensor"}},
       {"model", {"ops"}},

@@ -26,7 +26,7 @@ struct StartedTrainer {
 
   const Experiment experiment;
   const std::unique_ptr<Ops> ops = make_ops({"cpu", 2});
-  const std::unique_ptr<Communicator> comm = make_single_communicator();
+  const std::unique_ptr<Communicator> comm = make_single_communicator(*ops);
   Trainer trainer{experiment, *ops, *comm};
 };
 

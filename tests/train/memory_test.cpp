@@ -58,7 +58,7 @@ TEST_P(Memory, ThePlanIsWhatIsAllocatedAndTheLoopAllocatesNothing) {
   const Experiment e = experiment("a", GetParam());
   const auto ops = make_ops({"cpu", 2});
   const RunPlan planned(e, *ops);
-  const auto comm = make_single_communicator();
+  const auto comm = make_single_communicator(*ops);
   const size_t before = g_aligned_bytes;
   Trainer trainer(e, *ops, *comm);
   EXPECT_EQ(g_aligned_bytes - before, planned.device.total_bytes() + planned.host.total_bytes());

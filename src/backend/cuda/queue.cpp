@@ -11,6 +11,8 @@ namespace {
 // An event that was never recorded counts as done, as a mark that was never set does.
 class EventMark final : public Mark {
  public:
+  bool reached() const override { return event.done(); }
+  void wait() const override { event.synchronize(); }
   Event event;
 };
 
