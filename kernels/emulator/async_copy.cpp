@@ -4,6 +4,7 @@
 
 #include "options.h"
 #include "report.h"
+#include "sanitizers.h"
 #include "shared_memory.h"
 #include "worker.h"
 
@@ -11,7 +12,9 @@ namespace polar::emulator {
 namespace {
 
 void land(const AsyncCopy& copy) {
-  // Byte by byte: the thread sanitizer would see a memcpy, under the identity of whoever waits.
+  note_read(copy.from, copy.valid_bytes);
+  note_write(copy.to, copy.bytes);
+  // Byte by byte: a memcpy would be noted once more.
   const auto* from = static_cast<const volatile unsigned char*>(copy.from);
   auto* to = static_cast<volatile unsigned char*>(copy.to);
   for (uint32_t i = 0; i < copy.bytes; ++i) to[i] = i < copy.valid_bytes ? from[i] : 0;

@@ -4,6 +4,7 @@
 
 #include "collectives.h"
 #include "report.h"
+#include "sanitizers.h"
 #include "shared_memory.h"
 
 namespace polar::emulator {
@@ -83,6 +84,8 @@ float high_bf16(uint32_t pair) {
 
 void load_matrices(uint32_t* out, const void* row, int count, bool transposed, std::source_location where) {
   shared_address(row, where);  // it has to be shared memory
+  constexpr uint32_t kRowBytes = 16;
+  if (static_cast<int>(current_thread->lane) < 8 * count) note_read(row, kRowBytes);
   LoadMatrices argument{out, static_cast<const uint16_t*>(row)};
   const Collective work = count == 4 ? (transposed ? &do_load<4, true> : &do_load<4, false>)
                                      : (transposed ? &do_load<2, true> : &do_load<2, false>);

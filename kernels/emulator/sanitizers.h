@@ -15,6 +15,8 @@ void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_set_fiber_name(void* fiber, const char* name);
 void __tsan_acquire(void* address);
 void __tsan_release(void* address);
+void __tsan_read_range(void* address, unsigned long bytes);
+void __tsan_write_range(void* address, unsigned long bytes);
 }
 #endif
 
@@ -30,6 +32,17 @@ inline void acquire([[maybe_unused]] void* address) {
 inline void release([[maybe_unused]] void* address) {
 #ifdef EMULATOR_TSAN
   __tsan_release(address);
+#endif
+}
+// What the engine, which is not instrumented, reads and writes in the name of the running thread.
+inline void note_read([[maybe_unused]] const void* address, [[maybe_unused]] unsigned long bytes) {
+#ifdef EMULATOR_TSAN
+  __tsan_read_range(const_cast<void*>(address), bytes);
+#endif
+}
+inline void note_write([[maybe_unused]] void* address, [[maybe_unused]] unsigned long bytes) {
+#ifdef EMULATOR_TSAN
+  __tsan_write_range(address, bytes);
 #endif
 }
 

@@ -1,6 +1,7 @@
 // Planted faults: each has to be reported, or to give a result that a test cannot take for right.
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "device_array.h"
 #include "kernels/device.cuh"
@@ -67,6 +68,33 @@ __global__ void missing_async_wait(const float* from, float* out) {
   out[threadIdx.x] = slots[threadIdx.x * 4];
   cp_async_wait<0>();
 }
+// Two groups of copies are under way and the second is needed, but the wait leaves one of them open.
+__global__ void weak_async_wait(const float* from, float* out) {
+  DEVICE_SHARED(float, slots, [2][32 * 4]);
+  for (int buffer = 0; buffer < 2; ++buffer) {
+    cp_async16(slots[buffer] + threadIdx.x * 4, from + buffer * 128 + threadIdx.x * 4);
+    cp_async_commit();
+  }
+  cp_async_wait<1>();  // should be <0>
+  __syncthreads();
+  out[threadIdx.x] = slots[0][threadIdx.x * 4];
+  out[32 + threadIdx.x] = slots[1][threadIdx.x * 4];
+  cp_async_wait<0>();
+}
+// A copy refills the buffer while slower warps still read what was in it.
+__global__ void buffer_refilled_too_early(const float* from, float* out) {
+  DEVICE_SHARED(float, slots, [64 * 4]);
+  float sum = 0.0f;
+  for (int round = 0; round < 2; ++round) {
+    cp_async16(slots + threadIdx.x * 4, from + round * 256 + threadIdx.x * 4);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    for (int i = 0; i < 256; ++i) sum += slots[i];
+    // missing: __syncthreads()
+  }
+  out[threadIdx.x] = sum;
+}
 __global__ void forgotten_async_copy(const float* from) {
   DEVICE_SHARED(float, slots, [32 * 4]);
   cp_async16(slots + threadIdx.x * 4, from + threadIdx.x * 4);
@@ -88,6 +116,16 @@ __global__ void misaligned_ldmatrix(uint32_t* out) {
   DEVICE_SHARED(uint16_t, slots, [512]);
   uint32_t words[4];
   ldmatrix_x4(words, slots + threadIdx.x * 4);
+  out[threadIdx.x] = words[0];
+}
+// The other warp's rows are read before it is known to have written them.
+__global__ void ldmatrix_before_the_barrier(uint32_t* out) {
+  DEVICE_SHARED(uint32_t, tiles, [2][128]);
+  const auto lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  for (uint32_t i = 0; i < 4; ++i) tiles[warp][lane * 4 + i] = 1;
+  // missing: __syncthreads()
+  uint32_t words[4];
+  ldmatrix_x4(words, tiles[1 - warp] + lane * 4);
   out[threadIdx.x] = words[0];
 }
 // The scratch is written again while slower warps still read it: only a warp that runs ahead shows it.
@@ -125,6 +163,29 @@ __global__ void one_too_many_dynamic(float* out) {
 __global__ void read_four(const float* from, float* out, int offset) {
   const float4 value = *reinterpret_cast<const float4*>(from + offset + threadIdx.x * 4);
   out[threadIdx.x] = value.x + value.w;
+}
+// One float more than fits beside the dynamic shared memory.
+__global__ void more_shared_than_there_is(float* out) {
+  DEVICE_SHARED(float, slots, [32]);
+  slots[threadIdx.x] = 1.0f;
+  __syncthreads();
+  out[threadIdx.x] = slots[threadIdx.x];
+}
+// Blocks add to one sum by atomics: nothing is lost, but the bits depend on which block comes first. There
+// is no atomicAdd of floats here at all, so that kernels cannot do it by the way: only like this.
+template <class T>
+concept AddsAtomically = requires(T* sum, T term) {
+  atomicAdd(sum, term);
+};
+static_assert(AddsAtomically<int> && !AddsAtomically<float> && !AddsAtomically<double>);
+__global__ void add_atomically_across_blocks(unsigned* sum, const float* from) {
+  if (threadIdx.x != 0) return;
+  const float term = 1.0f / (1.0f + from[blockIdx.x]);
+  for (unsigned seen = atomicCAS(sum, 0u, 0u);;) {
+    const unsigned found = atomicCAS(sum, seen, __float_as_uint(__uint_as_float(seen) + term));
+    if (found == seen) return;
+    seen = found;
+  }
 }
 // Blocks add to one sum without an atomic.
 __global__ void add_across_blocks(float* sum, const float* from) {
@@ -198,6 +259,35 @@ TEST_F(Faults, UninitialisedSharedMemory) {
   ASSERT_EQ(device_launch(LaunchConfig(1, 32), &uninitialised_shared, out_.get()), cudaSuccess);
   EXPECT_TRUE(std::isnan(out_.read()[31]));
 }
+TEST_F(Faults, UninitialisedDeviceMemory) {
+  const DeviceArray<float> never_written(32);
+  ASSERT_EQ(device_launch(LaunchConfig(1, 32), &copy_values_kernel, never_written.get(), out_.get()),
+            cudaSuccess);
+  for (size_t i = 0; i < 32; ++i) EXPECT_TRUE(std::isnan(out_.read()[i])) << i;
+}
+// What tests/cuda checks of every operation, here of one that does not keep the promise.
+TEST_F(Faults, AccumulationAcrossBlocksInTheOrderOfTheirArrival) {
+  std::set<float> sums;
+  emulator::test::in_every_order([&] {
+    const DeviceArray<unsigned> sum(std::vector<unsigned>{0});
+    ASSERT_EQ(device_launch(LaunchConfig(512, 32), &add_atomically_across_blocks, sum.get(), numbers_.get()),
+              cudaSuccess);
+    sums.insert(__uint_as_float(sum.read()[0]));
+    EXPECT_NEAR(*sums.begin(), 6.8165f, 1e-3f);
+    EXPECT_NEAR(*sums.rbegin(), 6.8165f, 1e-3f);
+  });
+  EXPECT_GT(sums.size(), 1u) << "all orders of blocks gave the same bits";
+}
+TEST_F(Faults, StaticAndDynamicSharedMemoryTogetherDoNotFit) {
+  constexpr size_t kAll = size_t{48} << 10;
+  const auto launch = [&](size_t dynamic) {
+    return device_launch(LaunchConfig(1, 32, dynamic), &more_shared_than_there_is, out_.get());
+  };
+  EXPECT_EQ(launch(kAll - 128), cudaSuccess);
+  EXPECT_DEATH(launch(kAll - 124),
+               "128 bytes of static and 49028 of dynamic shared memory, at most 49152(.|\n)*"
+               "launched at faults_test.cpp");
+}
 TEST_F(Faults, SharedMemoryThatWasNotAskedFor) {
   EXPECT_DEATH(device_launch(LaunchConfig(1, 32), &no_shared_memory, out_.get()),
                "dynamic shared memory, but the launch asked for none");
@@ -207,6 +297,14 @@ TEST_F(Faults, MissingWaitForACopy) {
   EXPECT_TRUE(std::isnan(out_.read()[5]));
   EXPECT_DEATH(device_launch(LaunchConfig(1, 32), &forgotten_async_copy, numbers_.get()),
                "thread exited with 1 cp.async that it has not waited for");
+}
+TEST_F(Faults, WaitForACopyThatIsTooWeak) {
+  ASSERT_EQ(device_launch(LaunchConfig(1, 32), &weak_async_wait, numbers_.get(), out_.get()), cudaSuccess);
+  const std::vector<float> got = out_.read();
+  for (size_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(got[i], static_cast<float>(4 * i));
+    EXPECT_TRUE(std::isnan(got[32 + i])) << i << ": the copy landed before it was waited for";
+  }
 }
 TEST_F(Faults, Misalignment) {
   EXPECT_DEATH(device_launch(LaunchConfig(1, 32), &misaligned_async_copy, numbers_.get()),
@@ -259,6 +357,10 @@ TEST_F(Faults, RacesThatTheThreadSanitizerSees) {
                report);
   EXPECT_DEATH(device_launch(LaunchConfig(1, 64), &race_of_a_fast_warp, out_.get()), report);
   EXPECT_DEATH(device_launch(LaunchConfig(1, 32), &missing_syncwarp, out_.get()), report);
+  EXPECT_DEATH(device_launch(LaunchConfig(1, 64), &buffer_refilled_too_early, numbers_.get(), out_.get()),
+               report);
+  const DeviceArray<uint32_t> words(64);
+  EXPECT_DEATH(device_launch(LaunchConfig(1, 64), &ldmatrix_before_the_barrier, words.get()), report);
 }
 #else
 TEST_F(Faults, MissingSyncwarp) {
@@ -274,6 +376,19 @@ TEST_F(Faults, ScratchUsedAgainTooEarly) {
   ASSERT_EQ(device_launch(LaunchConfig(1, 256), &race_of_a_fast_warp, out_.get()), cudaSuccess);
   const std::vector<float> sums = out_.read();
   EXPECT_GT(std::count_if(sums.begin(), sums.begin() + 256, [](float sum) { return sum != 8.0f; }), 0);
+}
+TEST_F(Faults, MissingBarrierBeforeLdmatrix) {
+  const DeviceArray<uint32_t> words(64);
+  ASSERT_EQ(device_launch(LaunchConfig(1, 64), &ldmatrix_before_the_barrier, words.get()), cudaSuccess);
+  const std::vector<uint32_t> got = words.read();
+  EXPECT_NE(std::count(got.begin(), got.end(), 1u), 64);
+}
+TEST_F(Faults, BufferRefilledTooEarly) {
+  ASSERT_EQ(device_launch(LaunchConfig(1, 64), &buffer_refilled_too_early, numbers_.get(), out_.get()),
+            cudaSuccess);
+  const std::vector<float> sums = out_.read();
+  const auto right = static_cast<float>(511 * 256);
+  EXPECT_GT(std::count_if(sums.begin(), sums.begin() + 64, [&](float sum) { return !(sum == right); }), 0);
 }
 TEST_F(Faults, RaceThatOnlyRandomOrdersShow) {
   const auto wrong = [this] {
