@@ -48,4 +48,12 @@ Options& options() {
   return all;
 }
 
+bool watches_for_races() {
+#ifdef EMULATOR_TSAN
+  return true;
+#else
+  return false;
+#endif
+}
+
 }  // namespace polar::emulator

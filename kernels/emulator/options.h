@@ -23,4 +23,7 @@ struct Options {
 
 Options& options();
 
+// Whether the thread sanitizer watches the kernels: it finds races whatever the order of the threads.
+bool watches_for_races();
+
 }  // namespace polar::emulator

@@ -229,14 +229,18 @@ const Case kHopperCases[] = {
     {1, 660, 1, 1, 64, 0, -330}, {1, 660, 1, 1, 128, 0, -330}, {1, 385, 1, 1, 128, 65, 0},
 };
 
+void expect_cpu_in_all_cases(DType dtype) {
+  constexpr int64_t kSmall = 260;  // rows of heads; what is longer is left out where every access is watched
+  for (const Case& c : kCases)
+    if (!cuda::test::every_access_is_watched() || c.rows() * c.heads_q <= kSmall) expect_cpu(c, dtype);
+}
+
 TEST(CudaAttention, AgreesWithTheCpuInFloat) {
-  for (const Case& c : kCases) expect_cpu(c, DType::f32);
+  expect_cpu_in_all_cases(DType::f32);
 }
 
 TEST(CudaAttention, AgreesWithTheCpuInBf16) {
-  cuda::test::on_every_kind_of_device([] {
-    for (const Case& c : kCases) expect_cpu(c, DType::bf16);
-  });
+  cuda::test::on_every_kind_of_device([] { expect_cpu_in_all_cases(DType::bf16); });
 }
 
 TEST(CudaAttention, AgreesWithTheCpuAroundTheRingsInBf16) {

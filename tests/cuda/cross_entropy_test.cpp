@@ -159,13 +159,14 @@ void expect_cpu(const Case& c, DType dtype) {
   expect_within_each(both.read_cuda(loss.dhead), both.read_cpu(loss.dhead), bounds.dhead, "dhead");
 }
 
-// Several chunks (4100 rows), one logit, rows without a whole 16-byte piece, whole pieces and a rest, more
-// pieces than threads, both sizes of blocks.
+// One logit, rows without a whole 16-byte piece, whole pieces and a rest, more pieces than threads, both
+// sizes of blocks; and chunks of up to 4096 rows: one full one, a row more, two full ones, a row more.
 const Case kCases[] = {
     {1, 1, 1, 0.0, 0.0, 0},     {1, 8, 5, 0.0, 0.0, 0},      {7, 24, 33, 0.0, 0.0, 3},
     {5, 16, 104, 1e-2, 0.0, 2}, {9, 16, 130, 0.0, 3.0, 2},   {33, 24, 257, 1e-2, 5.0, 1},
     {130, 8, 40, 1e-3, 0.0, 2}, {3, 32, 5003, 1e-3, 0.0, 0}, {2, 16, 4096, 0.0, 9.0, 0, 1e-6},
-    {4100, 8, 9, 1e-3, 0.0, 2},
+    {4096, 8, 9, 1e-3, 0.0, 2}, {4097, 8, 9, 0.0, 3.0, 2},   {8192, 8, 3, 1e-3, 0.0, 2},
+    {8193, 8, 3, 0.0, 0.0, 0},
 };
 
 TEST(CudaCrossEntropy, AgreesWithTheCpuInFloat) {
