@@ -14,12 +14,33 @@ class EmulatedCommand : public TinyRun {
     arguments.insert(arguments.begin(), POLAR_EMULATED_BINARY);
     return run_process(arguments);
   }
-  Finished train_run(const std::string& run) {
-    return command({"train", path("config.yaml").string(), "run.dir=" + path(run).string(), "run.device=cuda",
-                    "precision.compute=bf16", "model.num_attention_heads=2", "model.num_key_value_heads=1",
-                    "model.head_dim=32", "batch.global_tokens=128", "batch.micro_sequences=2",
-                    "train.max_steps=4", "evaluation.every_steps=2", "evaluation.sequences=2",
-                    "checkpoint.every_steps=2", "guard.enabled=false"});
+  Finished train_run(const std::string& run, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments = {"train",
+                                          path("config.yaml").string(),
+                                          "run.dir=" + path(run).string(),
+                                          "run.device=cuda",
+                                          "precision.compute=bf16",
+                                          "model.num_attention_heads=2",
+                                          "model.num_key_value_heads=1",
+                                          "model.head_dim=32",
+                                          "batch.global_tokens=128",
+                                          "batch.micro_sequences=2",
+                                          "train.max_steps=4",
+                                          "evaluation.every_steps=2",
+                                          "evaluation.sequences=2",
+                                          "checkpoint.every_steps=2",
+                                          "guard.enabled=false"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return command(arguments);
+  }
+  std::vector<double> losses_of(const std::string& run) {
+    std::vector<double> losses;
+    std::ifstream file(path(run) / "metrics.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      const nlohmann::json metrics = nlohmann::json::parse(line);
+      if (metrics.contains("loss")) losses.push_back(metrics["loss"]);
+    }
+    return losses;
   }
   nlohmann::json evaluate(const std::string& device) {
     const Finished done = command({"eval", path("whole").string(), "--device", device, "--json"});
@@ -63,6 +84,19 @@ TEST_F(EmulatedCommand, TheHostMayRunAhead) {
   train_with("0", "eager");
   train_with("1", "lazy");
   EXPECT_EQ(state_of("lazy", 6), state_of("eager", 6));
+}
+
+// The factors of the exact oracle and of many Newton-Schulz iterations are the same: so are the losses.
+TEST_F(EmulatedCommand, TrainsWithTheSvdOracle) {
+  const std::string oracle = "optimizer.groups.0.oracle.";
+  const Finished exact = train_run("exact", {oracle + "kind=svd"});
+  ASSERT_EQ(exact.code, 0) << exact.output;
+  const Finished iterated = train_run("iterated", {oracle + "kind=polar_express", oracle + "steps=12"});
+  ASSERT_EQ(iterated.code, 0) << iterated.output;
+  const std::vector<double> want = losses_of("iterated"), got = losses_of("exact");
+  ASSERT_EQ(got.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(got[i], want[i], 0.01) << "step " << i + 1;
+  EXPECT_NE(got, want);
 }
 
 // Needs no device: what fits into a card that is not here.

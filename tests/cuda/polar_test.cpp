@@ -1,7 +1,10 @@
 // The polar family on the CUDA backend against the CPU backend.
+#include <gmock/gmock.h>
+
 #include "base/error.h"
 #include "cuda/both.h"
 #include "cuda/orders.h"
+#include "errors.h"
 
 namespace polar::cuda::test {
 namespace {
@@ -176,11 +179,84 @@ TEST(CudaPolar, SameBitsInAnyOrderOfThreadsAndInAnyBatch) {
   on_every_kind_of_device([] { expect_same_bits(DType::bf16); });
 }
 
+// The factor of x on both sides; x stays.
+void expect_factor(Both& both, const Pair& x, DType dtype, const std::string& what) {
+  const Shape& shape = x.cuda.shape;
+  const Values before = both.read_cuda(x);
+  const Pair u = both.constant(dtype, shape, 7.0);
+  const Pair workspace =
+      both.workspace(both.cpu.polar_svd_workspace(shape[0], shape[1], shape[2], DType::f32),
+                     both.cuda.polar_svd_workspace(shape[0], shape[1], shape[2], dtype));
+  both.cpu.polar_svd(x.cpu, u.cpu, workspace.cpu);
+  both.cuda.polar_svd(x.cuda, u.cuda, workspace.cuda);
+  expect_result(dtype, both.read_cuda(u), both.read_cpu(u), what);
+  EXPECT_EQ(both.read_cuda(x), before) << what;
+}
+
+TEST(CudaPolar, ExactFactor) {
+  for (const DType dtype : kDTypes)
+    for (const MatrixShape& s :
+         {MatrixShape{1, 1, 1}, {3, 1, 64}, {3, 64, 1}, {2, 5, 7}, {4, 33, 20}, {2, 24, 90}}) {
+      Both both;
+      expect_factor(both, both.random(dtype, s.shape(), 1), dtype, s.text(dtype));
+    }
+}
+
+// Two equal rows, a row of zeros, and nothing but zeros: directions of singular values that are 0 give 0.
+TEST(CudaPolar, ExactFactorOfMatricesWithoutFullRank) {
+  for (const DType dtype : kDTypes) {
+    Both both;
+    const Pair x = both.random(dtype, {3, 6, 10}, 1);
+    Values values = both.read_cpu(x);
+    std::copy_n(values.begin(), 10, values.begin() + 10);
+    std::fill_n(values.begin() + 60, 10, 0.0);
+    std::fill_n(values.begin() + 120, 60, 0.0);
+    both.write(x, values);
+    expect_factor(both, x, dtype, "rank 5, 5 and 0");
+  }
+}
+
+// Singular values from 1 to 1e-5: in F32 the factor would be off by far more than 1e-5.
+TEST(CudaPolar, ExactFactorOfAnIllConditionedMatrix) {
+  Both both;
+  const int64_t size = 12;
+  Values values;
+  for (int64_t row = 0; row < size; ++row)
+    for (int64_t col = 0; col < size; ++col)
+      values.push_back(std::pow(10.0, -5.0 * static_cast<double>(row) / 11.0) *
+                       std::cos(0.37 * static_cast<double>((2 * col + 1) * (row + 1))));
+  expect_factor(both, both.make(DType::f32, {1, size, size}, values), DType::f32, "factor");
+}
+
+TEST(CudaPolar, NaNIsReportedAndGetsNoFurther) {
+  Both both;
+  for (const double bad : {std::nan(""), static_cast<double>(INFINITY)}) {
+    const Pair x = both.random(DType::f32, {2, 6, 4}, 1), u = both.constant(DType::f32, {2, 6, 4}, 7.0);
+    Values values = both.read_cpu(x);
+    values[30] = bad;
+    both.write(x, values);
+    const Pair workspace = both.workspace(8, both.cuda.polar_svd_workspace(2, 6, 4, DType::f32));
+    EXPECT_THAT(polar::test::message_of([&] { both.cuda.polar_svd(x.cuda, u.cuda, workspace.cuda); }),
+                ::testing::HasSubstr("holds NaN or infinity"));
+    EXPECT_EQ(both.read_cuda(u), Values(48, 7.0));
+  }
+}
+
+TEST(CudaPolar, ThePlanForADeviceThatIsNotHereCountsTheSameForTheSvd) {
+  Both both;
+  const CudaOps planned{CudaOps::PlanOnly{}};
+  for (const MatrixShape& s : shapes())
+    EXPECT_EQ(planned.polar_svd_workspace(s.batch, s.m, s.n, DType::bf16),
+              both.cuda.polar_svd_workspace(s.batch, s.m, s.n, DType::bf16))
+        << s.text(DType::bf16);
+}
+
 TEST(CudaPolar, ViolatedContractsAreRefused) {
   Both both;
   const Pair x = both.zeros(DType::f32, {1, 4, 6}), a = both.zeros(DType::f32, {1, 6, 6});
   EXPECT_THROW(both.cuda.polar_gram(x.cuda, a.cuda), Error);
-  EXPECT_THROW(both.cuda.polar_svd(x.cuda, x.cuda, {}), Error);
+  const Pair little = both.workspace(8, both.cuda.polar_svd_workspace(1, 4, 6, DType::f32) - 4);
+  EXPECT_THROW(both.cuda.polar_svd(x.cuda, x.cuda, little.cuda), Error);
   const int64_t many = int64_t{1} << 20;
   const Pair y = both.zeros(DType::bf16, {many, 1, 1}), inner = both.zeros(DType::f64, {many});
   EXPECT_THROW(both.cuda.polar_inner(y.cuda, y.cuda, inner.cuda), Error);

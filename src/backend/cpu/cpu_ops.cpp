@@ -68,11 +68,11 @@ void CpuOps::release(void* memory) noexcept {
 }
 
 void CpuOps::upload(const Tensor& to, const void* from) {
-  std::memcpy(to.data, from, to.bytes());
+  if (to.bytes() > 0) std::memcpy(to.data, from, to.bytes());  // nothing may be at null
 }
 
 void CpuOps::download(void* to, const Tensor& from) {
-  std::memcpy(to, from.data, from.bytes());
+  if (from.bytes() > 0) std::memcpy(to, from.data, from.bytes());
 }
 
 }  // namespace polar::cpu

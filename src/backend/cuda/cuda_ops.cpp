@@ -4,6 +4,7 @@
 #include "backend/cuda/contract.h"
 #include "backend/cuda/devices.h"
 #include "backend/cuda/gemm_plans.h"
+#include "backend/cuda/svd.h"
 #include "base/error.h"
 
 namespace polar::cuda {

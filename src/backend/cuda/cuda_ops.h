@@ -15,6 +15,7 @@ namespace polar::cuda {
 class AttentionChoice;
 class AttentionEngine;
 class GemmPlans;
+class Svd;
 
 // What computes attention: DeviceOptions::attention_engine and attention_choices.
 struct AttentionSettings {
@@ -136,6 +137,8 @@ class CudaOps final : public Ops {
   void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y,
                    PolarPrecision precision) override;
   void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) override;
+
+  // svd.cpp; waits for the device, once a matrix.
   void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) override;
   size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override;
 
@@ -154,6 +157,8 @@ class CudaOps final : public Ops {
 
   class GraphWork;
 
+  const Svd& svd() const;
+
   int device_;
   Stream stream_, upload_stream_;
   bool waits_ = false;              // set by operations that wait for the device: no graph can hold them
@@ -162,6 +167,7 @@ class CudaOps final : public Ops {
   std::unique_ptr<GemmPlans> gemm_;
   bool plans_cudnn_ = false;  // attention_workspace() has what cuDNN needs
   std::unique_ptr<AttentionChoice> attention_;
+  mutable std::unique_ptr<Svd> svd_;  // once the SVD oracle is used
 };
 
 }  // namespace polar::cuda

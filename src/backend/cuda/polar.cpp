@@ -88,13 +88,4 @@ void CudaOps::polar_apply(const Tensor& x, double c0, const Tensor& b, const Ten
   });
 }
 
-void CudaOps::polar_svd(const Tensor& /*x*/, const Tensor& /*u*/, const Tensor& /*workspace*/) {
-  fail("polar_svd: the CUDA backend has no SVD; use oracle newton_schulz or polar_express, or device cpu");
-}
-
-size_t CudaOps::polar_svd_workspace(int64_t /*batch*/, int64_t /*rows*/, int64_t /*cols*/,
-                                    DType /*dtype*/) const {
-  fail("polar_svd: the CUDA backend has no SVD; use oracle newton_schulz or polar_express, or device cpu");
-}
-
 }  // namespace polar::cuda
