@@ -23,7 +23,7 @@ MSG
 packages=(
   g++ cmake ninja-build ccache pkg-config git python3
   libyaml-cpp-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libgtest-dev libgmock-dev
-  libsentencepiece-dev libopenblas-dev libzstd-dev libsimdjson-dev libxxhash-dev libicu-dev
+  libsentencepiece-dev libopenblas-dev libzstd-dev libsimdjson-dev libxxhash-dev libicu-dev libgloo-dev
   gnuplot-nox
 )
 # CUDA 13.0, update 2. nvcc, its parts and the libraries must be of one minor version.

@@ -176,6 +176,13 @@ std::string local_address(int descriptor) {
   return numeric(address).first;
 }
 
+std::string peer_address(int descriptor) {
+  Address address;
+  if (getpeername(descriptor, address.get(), &address.size) != 0)
+    fail("cannot tell the other end's address on a connection: {}", strerror(errno));
+  return numeric(address).first;
+}
+
 Socket listen_on(uint16_t port) {
   Socket socket = try_listen(AF_INET6, port);
   if (!socket && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) socket = try_listen(AF_INET, port);

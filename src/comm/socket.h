@@ -43,6 +43,7 @@ std::string endpoint_text(const std::string& host, uint16_t port);
 std::string peer_text(int descriptor);
 // This machine's address on the way to the other end, without brackets and port: "10.0.0.5", "fe80::1".
 std::string local_address(int descriptor);
+std::string peer_address(int descriptor);
 
 // A listening, non-blocking socket on all addresses, IPv6 and IPv4 (only IPv4 where the machine has no IPv6).
 // port 0: any free one. Error naming the port and the reason if it cannot be had.

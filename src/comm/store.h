@@ -66,6 +66,7 @@ class StoreClient {
   const std::string& server() const { return server_; }
   // This machine's address on the way to the store: others that reach the store reach it, too.
   std::string own_address();
+  std::string server_address();  // the other end of the same connection
 
  private:
   struct Request;

@@ -32,6 +32,9 @@ std::string_view name_of(Operation operation) {
   return "?";
 }
 
+// A store that was there and is gone comes back soon or never.
+constexpr std::chrono::seconds kReconnect{5};
+
 double seconds(std::chrono::milliseconds time) {
   return std::chrono::duration<double>(time).count();
 }
@@ -116,7 +119,7 @@ std::string StoreClient::exchange(const Request& request, std::chrono::milliseco
     fail("store {}: {}: the request has {} bytes; at most {} are allowed", server_, request.what,
          message.size(), kMaxMessage);
   const Deadline deadline = deadline_after(timeout);
-  if (!socket_) connect(deadline);
+  if (!socket_) connect(std::min(deadline, deadline_after(kReconnect)));
   const Transfer sent = send_all(socket_.get(), message.data(), message.size(), deadline);
   if (sent != Transfer::done) give_up(sent, request.what);
   std::string reply = receive(deadline, request.what);
@@ -211,6 +214,12 @@ std::string StoreClient::own_address() {
   const std::lock_guard lock(mutex_);
   if (!socket_) connect(deadline_after(timeout_));
   return local_address(socket_.get());
+}
+
+std::string StoreClient::server_address() {
+  const std::lock_guard lock(mutex_);
+  if (!socket_) connect(deadline_after(timeout_));
+  return peer_address(socket_.get());
 }
 
 }  // namespace polar
