@@ -194,9 +194,8 @@ void GlooCommunicator::end_with(const Job& job, const std::string& cause) {
   if (!stopped) {
     // What broke first may have been between other ranks, of which this one only saw the consequences.
     // Whoever reports does so before its connections end, so that those that notice find it.
-    rendezvous_->report_failure(cause);
-    const std::optional<std::string> first = rendezvous_->first_failure();
-    if (first && *first != cause) *failure_ += fmt::format(" (reported first: {})", *first);
+    const std::optional<std::string> first = rendezvous_->report_failure(cause);
+    if (first) *failure_ += fmt::format(" (reported first: {})", *first);
   }
   mesh_->close();
   job.done->complete(std::make_exception_ptr(Error(*failure_)));

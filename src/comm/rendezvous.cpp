@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <sstream>
+#include <thread>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -13,7 +14,8 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
-constexpr int kPortsToTry = 16;  // behind a master port that torchrun holds
+constexpr milliseconds kFarewell{1000};  // for others to read a failure
+constexpr int kPortsToTry = 16;          // behind a master port that torchrun holds
 
 std::string host_name() {
   char name[256] = "?";
@@ -42,8 +44,22 @@ Rendezvous::Rendezvous(const ProcessGroup& group, milliseconds timeout)
       prefix_(fmt::format("{}/{}/", group.run_id, group.restart_count)) {
   const Deadline deadline = deadline_after(timeout);
   open_store();
-  check_world_size();
-  meet(deadline);
+  try {
+    check_world_size();
+    meet(deadline);
+  } catch (const Error& error) {
+    report_failure(error.what());
+    linger();
+    throw;
+  }
+}
+
+Rendezvous::~Rendezvous() {
+  linger();
+}
+
+void Rendezvous::linger() const {
+  if (server_ && failed_) std::this_thread::sleep_for(kFarewell);
 }
 
 void Rendezvous::open_store() {
@@ -86,7 +102,6 @@ void Rendezvous::check_world_size() {
   const std::string message = fmt::format(
       "rank {} on {} has world size {} (from {}), other ranks have {}; start all of them with the same",
       group_.rank, host_name(), own, group_.source, other);
-  report_failure(message);
   throw Error(message, ExitCode::bad_usage);
 }
 
@@ -98,7 +113,6 @@ void Rendezvous::meet(Deadline deadline) {
         "rank {} is there twice: this process ({} {}) and '{}'; give every process its own RANK, "
         "and every run its own MASTER_PORT",
         group_.rank, host_name(), getpid(), client_->get(key, 1s));
-    report_failure(message);
     throw Error(message, ExitCode::bad_usage);
   }
   std::string seen_from_outside;  // the store's address, as a rank on another machine reaches it
@@ -150,22 +164,16 @@ std::string Rendezvous::describe(int rank) const {
   return index < members_.size() ? members_[index] : fmt::format("rank {}", rank);
 }
 
-void Rendezvous::report_failure(const std::string& message) noexcept {
+std::optional<std::string> Rendezvous::report_failure(const std::string& message) noexcept {
+  failed_ = true;
   try {
-    StoreClient client(address_.host, address_.port, address_.run_id, 2s);
-    client.compare_and_set(prefix_ + "failure", std::nullopt, message);
+    StoreClient client(address_.host, address_.port, address_.run_id, 1s);
+    const std::string key = prefix_ + "failure";
+    if (!client.compare_and_set(key, std::nullopt, message)) return client.try_get(key);
   } catch (const std::exception& error) {
     log::debug("the failure could not be left in the store: {}", error.what());
   }
-}
-
-std::optional<std::string> Rendezvous::first_failure() noexcept {
-  try {
-    StoreClient client(address_.host, address_.port, address_.run_id, 2s);
-    return client.try_get(prefix_ + "failure");
-  } catch (const std::exception&) {
-    return std::nullopt;
-  }
+  return std::nullopt;
 }
 
 }  // namespace polar

@@ -25,6 +25,8 @@ class Rendezvous {
   // say who they are. Errors: the port is taken; the master does not answer; another world size or a rank
   // that is there twice; not all ranks within the timeout: which are missing.
   Rendezvous(const ProcessGroup& group, std::chrono::milliseconds timeout);
+  // After a failure the store stays for a moment, so that the others can read what it was.
+  ~Rendezvous();
 
   StoreClient& store() { return *client_; }
   const StoreAddress& address() const { return address_; }
@@ -35,10 +37,9 @@ class Rendezvous {
   // "rank 3 (gpu07, process 1234)"
   std::string describe(int rank) const;
 
-  // Leaves a failure for the others, if it is the first. Neither throws; both take a few seconds at most,
-  // even when the store is gone.
-  void report_failure(const std::string& message) noexcept;
-  std::optional<std::string> first_failure() noexcept;
+  // Leaves a failure for the others, if it is the first; else returns which was. Takes a second at most, even
+  // when the store is gone.
+  std::optional<std::string> report_failure(const std::string& message) noexcept;
   // Waits for a key in this run's part of the store; the failure of another rank meanwhile is an Error.
   std::string wait_for(const std::string& key, Deadline deadline, const std::string& what);
 
@@ -46,6 +47,7 @@ class Rendezvous {
   void open_store();
   void check_world_size();
   void meet(Deadline deadline);
+  void linger() const;
   std::string missing();
 
   const ProcessGroup group_;
@@ -54,6 +56,7 @@ class Rendezvous {
   std::string prefix_, own_address_;
   std::unique_ptr<StoreServer> server_;
   std::unique_ptr<StoreClient> client_;
+  bool failed_ = false;
   std::vector<std::string> members_;  // what describe() says of each
 };
 
