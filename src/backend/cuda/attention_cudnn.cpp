@@ -1,12 +1,13 @@
 // cuDNN's fused attention as an engine: one graph a case, built by cuDNN's header-only front end, of which
 // this is the only file. Compiled where both are found (POLAR_CUDNN in CMake), in about two minutes.
+#include "backend/cuda/attention_cudnn.h"
+
 #include <cudnn_frontend.h>
 
 #include <map>
 #include <mutex>
 #include <unordered_map>
 
-#include "backend/cuda/attention_engine.h"
 #include "backend/cuda/cudnn_library.h"
 #include "backend/cuda/runtime.h"
 #include "base/error.h"
@@ -55,7 +56,6 @@ class CudnnAttention final : public AttentionEngine {
 
  private:
   Plan& plan(const AttentionCase& c);
-  void make(const AttentionCase& c, Plan& plan);
   void execute(const AttentionCase& c, Pointers pointers, const Tensor& workspace, cudaStream_t stream);
 
   struct Destroy {
@@ -138,7 +138,10 @@ std::string not_ours(const AttentionCase& c) {
   return "";
 }
 
-void CudnnAttention::make(const AttentionCase& c, Plan& plan) {
+// For the GPU of the handle or, without one, for that which the graph names.
+void make(const AttentionCase& c, cudnnHandle_t handle, Plan& plan) {
+  plan.refusal = not_ours(c);
+  if (!plan.refusal.empty()) return;
   Graph& graph = plan.graph;
   graph.set_io_data_type(fe::DataType_t::BFLOAT16)
       .set_intermediate_data_type(fe::DataType_t::FLOAT)
@@ -149,7 +152,7 @@ void CudnnAttention::make(const AttentionCase& c, Plan& plan) {
     describe_forward(c, graph);
   // The heuristic's first plan that is supported: the same in every process, nothing is measured.
   fe::error_t status = graph.validate();
-  if (status.is_good()) status = graph.build_operation_graph(handle_.get());
+  if (status.is_good()) status = graph.build_operation_graph(handle);
   if (status.is_good()) status = graph.create_execution_plans({fe::HeurMode_t::A});
   if (status.is_good()) status = graph.check_support();
   if (status.is_good()) status = graph.build_plans(fe::BuildPlanPolicy_t::HEURISTICS_CHOICE);
@@ -159,16 +162,19 @@ void CudnnAttention::make(const AttentionCase& c, Plan& plan) {
   if (status.is_bad()) plan.refusal = status.err_msg.empty() ? "no reason given" : status.err_msg;
 }
 
+void make_or_say_why(const AttentionCase& c, cudnnHandle_t handle, Plan& plan) {
+  try {
+    make(c, handle, plan);
+  } catch (const std::exception& error) {  // the front end's own, of the standard library
+    plan.refusal = error.what();
+  }
+}
+
 Plan& CudnnAttention::plan(const AttentionCase& c) {
   std::unique_ptr<Plan>& place = plans_[c];
   if (place == nullptr) {
     place = std::make_unique<Plan>();
-    place->refusal = not_ours(c);
-    try {
-      if (place->refusal.empty()) make(c, *place);
-    } catch (const std::exception& error) {  // the front end's own, of the standard library
-      place->refusal = error.what();
-    }
+    make_or_say_why(c, handle_.get(), *place);
   }
   return *place;
 }
@@ -210,6 +216,15 @@ void CudnnAttention::backward(const AttentionBackward& args, cudaStream_t stream
 }
 
 }  // namespace
+
+CudnnPlan plan_cudnn_attention(const AttentionCase& c, const std::string& gpu) {
+  const auto properties = std::make_shared<fe::DeviceProperties>();
+  CUDNN_CHECK(properties->deserialize(std::vector<uint8_t>(gpu.begin(), gpu.end())));
+  Plan plan;
+  plan.graph.set_device_properties(properties);
+  make_or_say_why(c, nullptr, plan);
+  return {plan.refusal, plan.workspace_bytes};
+}
 
 bool cudnn_compiled_in() {
   return true;

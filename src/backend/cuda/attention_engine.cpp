@@ -63,14 +63,4 @@ size_t cudnn_attention_workspace(const AttentionShape& s, DType dtype) {
   return bytes <= kMostCudnnWorkspace ? bytes : 0;
 }
 
-#ifndef POLAR_HAVE_CUDNN  // else in attention_cudnn.cpp
-bool cudnn_compiled_in() {
-  return false;
-}
-std::unique_ptr<AttentionEngine> make_cudnn_attention(std::string& problem) {
-  problem = "this binary was built without cuDNN";
-  return nullptr;
-}
-#endif
-
 }  // namespace polar::cuda
