@@ -1,9 +1,11 @@
 // polartrain: parses the command line, runs the chosen subcommand, turns errors into messages and exit codes.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <commit.h>  // made by version.cmake
 #include "base/log.h"
@@ -53,10 +55,13 @@ int run(int argc, char** argv) {
   polar::add_plan(app, action);
   polar::add_report(app, action);
   polar::add_bench(app, action);
+  std::vector<std::string> words(argv + 1, argv + argc);
+  polar::add_launch(app, action, words);
   const std::string known = argc > 1 && argv[1][0] != '-' ? others_than(app, argv[1]) : "";
   if (!known.empty()) polar::fail_usage("there is no subcommand '{}': expected one of {}", argv[1], known);
   try {
-    app.parse(argc, argv);
+    std::reverse(words.begin(), words.end());  // as the parser wants them
+    app.parse(words);
   } catch (const CLI::ParseError& e) {
     if (app.exit(e) != 0) return static_cast<int>(polar::ExitCode::bad_usage);
     check_output();  // of --help or --version

@@ -22,11 +22,17 @@ std::unique_ptr<Ops> make_cuda(const DeviceOptions& options) {
   if (options.plan_only) return std::make_unique<cuda::CudaOps>(cuda::CudaOps::PlanOnly{attention});
   return std::make_unique<cuda::CudaOps>(kDevice, options.gemm_cache, attention);
 }
+int count_usable() {
+  return cuda::count_usable();
+}
 constexpr bool kHaveCuda = true;
 #else
 constexpr bool kHaveCuda = false;
 std::string cuda_problem() {
   return "this binary was built without CUDA";
+}
+int count_usable() {
+  return 0;
 }
 std::unique_ptr<Ops> make_cuda(const DeviceOptions& /*options*/) {
   return nullptr;
@@ -52,6 +58,10 @@ std::unique_ptr<Ops> make_ops(const DeviceOptions& options) {
   if (options.device == "auto") return make_cpu(options);
   fail_usage("device 'cuda': found {}; `polartrain --version` lists the devices, device 'cpu' always works",
              problem);
+}
+
+int count_gpus() {
+  return count_usable();
 }
 
 std::string describe_backends() {

@@ -356,6 +356,8 @@ struct DeviceOptions {
 // Makes the backend. Errors (exit code 2): an unknown device, or one that this binary or machine does not
 // have (the message says which are there); an attention engine that is not there.
 std::unique_ptr<Ops> make_ops(const DeviceOptions& options);
+// GPUs that this process sees and that a backend of this binary can use.
+int count_gpus();
 // Backends compiled into this binary, e.g. {"cpu", "cuda"}, and what `--version` says of each.
 std::string describe_backends();
 

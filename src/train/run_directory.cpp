@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,17 @@ void put_aside(const fs::path& path) {
   }
 }
 
+// `polartrain launch` starts a run again after a failure, with the same command line: --fresh is for its
+// first attempt, the others continue what that one began.
+constexpr const char* kFreshFile = ".fresh";  // holds the id of the launch that began this run with --fresh
+
+bool was_begun_by_this_launch(const fs::path& run) {
+  const char* id = std::getenv("TORCHELASTIC_RUN_ID");
+  const char* restarts = std::getenv("TORCHELASTIC_RESTART_COUNT");
+  const bool restart = id != nullptr && restarts != nullptr && std::atoi(restarts) > 0;
+  return restart && fs::exists(run / kFreshFile) && read_file(run / kFreshFile) == id;
+}
+
 }  // namespace
 
 FileLock::FileLock(const fs::path& run) {
@@ -54,10 +66,13 @@ RunDirectory::RunDirectory(const Experiment& experiment, const TrainOptions& opt
   fs::create_directories(path_, error);
   if (error) fail("cannot make the run's directory {}: {}", path_.string(), error.message());
   lock_.emplace(path_);
-  if (options.fresh && (fs::exists(path_ / "config.yaml") || fs::exists(checkpoints_dir(path_)))) {
-    put_aside(path_);
-    fs::create_directories(path_);
-    lock_.emplace(path_);
+  if (options.fresh && !was_begun_by_this_launch(path_)) {
+    if (fs::exists(path_ / "config.yaml") || fs::exists(checkpoints_dir(path_))) {
+      put_aside(path_);
+      fs::create_directories(path_);
+      lock_.emplace(path_);
+    }
+    if (const char* id = std::getenv("TORCHELASTIC_RUN_ID")) write_file_atomically(path_ / kFreshFile, id);
   }
   for (const std::string& line : recover(path_)) log::info("{}", line);
   checkpoint_ = latest_valid(path_);

@@ -109,6 +109,7 @@ const Arrows& arrows() {
       {"kernels", {}},
       {"backend", {"ops", "kernels"}},
       {"comm", {"ops"}},
+      {"launch", {"comm"}},
       {"data", {"base"}},
       {"checkpoint", {"tensor"}},
       {"model", {"ops"}},
@@ -118,7 +119,7 @@ const Arrows& arrows() {
       {"plan", {"config"}},
       {"eval", {"config", "model", "data", "checkpoint"}},
       {"train", {"config", "model", "optim", "comm", "data", "checkpoint", "report", "plan", "eval"}},
-      {"tools", {"train", "eval", "plan", "report"}},
+      {"tools", {"train", "eval", "plan", "report", "launch"}},
   };
   return kArrows;
 }

@@ -48,6 +48,13 @@ DeviceCheck check_device(int index) {
   return {true, ""};
 }
 
+int count_usable() {
+  int usable = 0;
+  const int devices = count_devices().devices;
+  for (int i = 0; i < devices; ++i) usable += check_device(i).usable ? 1 : 0;
+  return usable;
+}
+
 std::string describe_device(int index) {
   cudaDeviceProp properties{};
   const cudaError_t status = cudaGetDeviceProperties(&properties, index);
