@@ -8,8 +8,8 @@ usage() {
 usage: tools/test.sh [--quick | --preset debug|asan] [-- CTEST OPTIONS]
 
 Sets up (tools/setup.sh), configures, builds and runs all tests. Then once more under the address and
-undefined-behaviour sanitizers those of hostile input and, where CUDA's headers are found, those of the emulator;
-and the kernels under the thread sanitizer. Exit code 0: all passed.
+undefined-behaviour sanitizers those of hostile input and, where CUDA's headers are found, those of the emulator and
+of the CUDA backend; and the kernels under the thread sanitizer. Exit code 0: all passed.
   --quick         without the second part
   --preset NAME   all tests in another preset (asan: everything under the sanitizers), without the second part
 Example: tools/test.sh --quick -- -R optim
@@ -61,6 +61,8 @@ for part in "${parts[@]}"; do
   OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 "build/asan/tests/test_$part" --gtest_brief=1
 done
 if [[ ${parts[*]} == *emulator* ]]; then
+  echo "test: the CUDA backend on the emulator under the sanitizers"
+  cmake --build --preset overruns
   echo "test: races between CUDA threads"
   cmake --build --preset races
 fi
