@@ -11,9 +11,9 @@ usage: tools/setup.sh [--check] [--cuda] [--cudnn]
 
 Installs the missing Debian packages that PolarTrain builds with (as root, or through sudo).
   --cuda    also a CUDA 13.0 toolkit where there is none: nvcc, headers and libraries from PyPI into .cuda
-            (0.8 GB to download, 1.8 GB on disk; needs no root but for python3-venv). CMake finds it by itself.
+            (0.9 GB to download, 1.3 GB on disk; needs no root but for python3-venv). CMake finds it by itself.
   --cudnn   also what attention.engine=cudnn is built with: cuDNN's header-only front end, and cuDNN 9 where the
-            toolkit has none (0.5 GB to download, 0.9 GB on disk)
+            toolkit has none (0.5 GB to download, 0.7 GB on disk)
   --check   install nothing; list what is missing and exit 1 if anything is
 Remove what came from PyPI with: rm -rf .cuda
 Example: tools/setup.sh --cuda --cudnn && cmake --preset release
