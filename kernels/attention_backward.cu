@@ -282,8 +282,9 @@ __global__ void __launch_bounds__(QueryTiling<T, kHeadDim>::kThreads)
       sizes.query_time - first);
   const BackwardWorkspace workspace(sizes, args.workspace);
   start_terms<kQueries>(query_terms, workspace.terms_of(sizes, batch, head) + term_of(first));
-  start_keys(0, first_key);
-  for (int key = first_key, buffer = 0; key < end_key; key += kKeys, buffer ^= 1) {
+  start_keys(first_key / kKeys & 1, first_key);
+  for (int key = first_key; key < end_key; key += kKeys) {
+    const int buffer = key / kKeys & 1;  // from the key: a register less than counting
     cp_async_wait<0>();
     __syncthreads();  // these keys are here, the other buffer has been read
     if (key + kKeys < end_key) start_keys(buffer ^ 1, key + kKeys);
