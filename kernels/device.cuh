@@ -16,6 +16,7 @@
 //  * Code for one architecture stands behind its macro, DEVICE_HAS_SM90A of ptx_sm90.cuh.
 #pragma once
 
+#include "launch_count.h"
 #include "types.h"
 
 #if defined(__CUDACC__)
@@ -43,6 +44,7 @@ template <class... Parameters, class... Arguments>
 cudaError_t device_launch(const LaunchConfig& launch, void (*kernel)(Parameters...),
                           Arguments&&... arguments) {
   if (launch.grid.x == 0 || launch.grid.y == 0 || launch.grid.z == 0) return cudaSuccess;
+  launch_count.fetch_add(1, std::memory_order_relaxed);
   cudaLaunchConfig_t config{};
   config.gridDim = launch.grid;
   config.blockDim = launch.block;

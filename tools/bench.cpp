@@ -1,47 +1,98 @@
 // polartrain bench: how fast this machine is at the parts of a training step.
+#include "bench.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <functional>
-#include <memory>
-#include <nlohmann/json.hpp>
-#include <string>
-#include <vector>
 
 #include "base/random.h"
 #include "command.h"
-#include "config/experiment.h"
-#include "ops/memory.h"
-#include "plan/precision.h"
-#include "plan/run_plan.h"
+#include "model/registry.h"
 
 namespace polar {
+namespace bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct BenchOptions {
-  std::string config, device = "auto";
-  std::vector<std::string> overrides;
-  int64_t repeats = 15;
-  int threads = 0;
-  bool json = false;
-};
+constexpr double kLeastSeconds = 2e-3;  // between two waits for a device: a wait is some 10 us
+constexpr int64_t kRandomBlock = int64_t{1} << 20;
 
-struct Timing {
-  double median = 0.0, least = 0.0, spread = 0.0;  // seconds; spread: (75 % - 25 % quantile) / median
-};
+int64_t repeats_between_waits(Ops& ops, const std::function<void()>& work) {
+  if (ops.host_memory()) return 1;
+  ops.synchronize();
+  const auto begin = Clock::now();
+  work();
+  ops.synchronize();
+  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  return std::clamp<int64_t>(static_cast<int64_t>(std::ceil(kLeastSeconds / seconds)), 1, 1000);
+}
+
+// One block of random numbers, repeated on the device.
+void fill_random(Ops& ops, const Tensor& to, const Tensor& block) {
+  for (int64_t begin = 0; begin < to.count(); begin += block.count()) {
+    const Shape part{std::min(block.count(), to.count() - begin)};
+    if (to.dtype == block.dtype)
+      ops.copy(block.slice(0, part), to.slice(begin, part));
+    else
+      ops.cast(block.slice(0, part), to.slice(begin, part));
+  }
+}
+
+ModelConfig default_model(bool small) {
+  ModelConfig model;
+  model.architecture = small ? Architecture::qwen3 : Architecture::qwen2;
+  model.vocab_size = small ? 4096 : 151936;
+  model.hidden_size = small ? 384 : 896;
+  model.num_hidden_layers = small ? 4 : 24;
+  model.num_attention_heads = small ? 6 : 14;
+  model.num_key_value_heads = 2;
+  model.head_dim = 64;
+  model.intermediate_size = small ? 1024 : 4864;
+  model.tie_word_embeddings = true;
+  return model;
+}
+
+// configs/parts/pretraining.yaml has the same.
+OptimizerConfig default_optimizer() {
+  GroupConfig muon;
+  muon.name = "muon";
+  muon.type = GroupType::matrix;
+  muon.momentum.nesterov = true;
+  muon.oracle.kind = OracleKind::newton_schulz;
+  muon.scale.kind = ScaleKind::rms_match;
+  return {.groups = {muon}};
+}
+
+DType dtype_of(const std::string& precision, const Ops& ops) {
+  const bool has_bf16 = ops.supports(DType::bf16);
+  if (precision == "bf16" && !has_bf16)
+    fail_usage("--precision: found bf16, expected fp32: {} has no bf16", ops.device_name());
+  return precision == "bf16" || (precision == "auto" && has_bf16) ? DType::bf16 : DType::f32;
+}
+
+}  // namespace
+
+std::unique_ptr<Ops> open_device(const Options& options) {
+  return make_ops({.device = options.device,
+                   .threads = options.threads,
+                   .gemm_cache = options.gemm_cache,
+                   .attention_engine = options.attention_engine});
+}
 
 Timing measure(Ops& ops, int64_t repeats, const std::function<void()>& work) {
-  for (int warm_up = 0; warm_up < 2; ++warm_up) work();
+  work();
+  const int64_t times = repeats_between_waits(ops, work);
+  if (ops.host_memory()) work();
   std::vector<double> seconds;
   for (int64_t i = 0; i < repeats; ++i) {
     ops.synchronize();
     const auto begin = Clock::now();
-    work();
+    for (int64_t j = 0; j < times; ++j) work();
     ops.synchronize();
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count() /
+                      static_cast<double>(times));
   }
   std::sort(seconds.begin(), seconds.end());
   const auto quantile = [&](double q) {
@@ -50,264 +101,188 @@ Timing measure(Ops& ops, int64_t repeats, const std::function<void()>& work) {
   return {quantile(0.5), seconds.front(), (quantile(0.75) - quantile(0.25)) / quantile(0.5)};
 }
 
-void fill_random(Ops& ops, const Tensor& to, uint64_t stream) {
-  std::vector<float> values(static_cast<size_t>(to.count()));
-  for (size_t i = 0; i < values.size(); ++i)
-    values[i] = static_cast<float>(random_uniform(1, stream, i) - 0.5);
-  ops.upload(to, values.data());
+BufferId Buffers::add(DType dtype, const Shape& shape) {
+  ids_.push_back(plan_.add("bench", fmt::format("buffer {}", ids_.size()), dtype, shape));
+  return ids_.back();
 }
 
-// The best rate of a large square product: what the shares below are shares of.
-double gemm_peak(Ops& ops) {
-  constexpr int64_t kSize = 1024;
-  MemoryPlan plan;
-  const BufferId a = plan.add("gemm", "a", DType::f32, {kSize, kSize}),
-                 b = plan.add("gemm", "b", DType::f32, {kSize, kSize}),
-                 c = plan.add("gemm", "c", DType::f32, {kSize, kSize});
-  const PlannedMemory memory(plan, ops, MemoryKind::device);
-  fill_random(ops, memory[a], 1);
-  fill_random(ops, memory[b], 2);
-  const Timing t = measure(
-      ops, 10, [&] { ops.gemm(Transpose::no, Transpose::yes, 1.0, memory[a], memory[b], 0.0, memory[c]); });
-  return 2.0 * kSize * kSize * kSize / t.least;
+void Buffers::allocate() {
+  MemoryPlan block_plan;
+  const BufferId block = block_plan.add("bench", "random numbers", DType::f32, {kRandomBlock});
+  const PlannedMemory source(block_plan, ops_, MemoryKind::device);
+  std::vector<float> values(kRandomBlock);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random_uniform(1, 2, i) - 0.5);
+  ops_.upload(source[block], values.data());
+  memory_.emplace(plan_, ops_, MemoryKind::device);
+  for (const BufferId id : ids_) {
+    const Tensor to = (*memory_)[id];
+    if (to.dtype == DType::i32 || to.dtype == DType::f64)
+      ops_.fill(to, 0.0);
+    else
+      fill_random(ops_, to, source[block]);
+  }
+  ops_.synchronize();
 }
 
-// A training step on random ids: everything but the data loader.
-class RandomStep {
- public:
-  RandomStep(const Experiment& experiment, Ops& ops)
-      : ops_(ops), plan_(experiment, ops), memory_(plan_.device, ops, MemoryKind::device) {
-    plan_.model.bind(ops, memory_.arena());
-    plan_.optimizer.bind(ops, memory_.arena());
-    plan_.model.initialize(experiment.run.seed);
-    fill_batch(experiment);
-    set_control(experiment);
-  }
+void upload_control(Ops& ops, const Tensor& control) {
+  std::vector<double> values(kControlSize, 0.0);
+  values[kControlApply] = values[kControlGradientScale] = values[kControlAppliedSteps] = 1.0;
+  ops.upload(control, values.data());
+}
 
-  void run() {
-    const auto begin = Clock::now();
-    ops_.fill(plan_.model.gradients(), 0.0);
-    ops_.fill(control_.loss_sum, 0.0);
-    for (int64_t micro = 0; micro < plan_.micro_steps; ++micro)
-      plan_.model.forward_backward(batch_, 1.0 / control_.gradient_tokens, control_.loss_sum);
-    ops_.synchronize();
-    model_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
-    ++runs_;
-    ops_.sum_squares(plan_.model.gradients(), control_.gradient_squares, false);
-    ops_.step_control(control_);
-    plan_.optimizer.step({.parameters = plan_.model.parameters(),
-                          .gradients = plan_.model.gradients(),
-                          .weights = plan_.model.rounded_weights(),
-                          .control = control_.control,
-                          .learning_rates = rates_});
+Sizes sizes_of(const Options& options, const Ops& ops) {
+  Sizes sizes;
+  sizes.dtype = dtype_of(options.precision, ops);
+  if (options.config.empty()) {
+    const bool small = ops.host_memory();
+    sizes.model = default_model(small);
+    sizes.optimizer = default_optimizer();
+    sizes.batch = small ? 4 : 32;
+    sizes.time = small ? 256 : 1024;
+    sizes.name = small ? "a small model" : "Qwen2.5-0.5B";
+  } else {
+    const Experiment e = load_experiment(options.config, options.overrides);
+    sizes.model = e.model;
+    check_sizes(e.model, "model.");
+    sizes.model.head_dim = head_dim(e.model);
+    sizes.optimizer = e.optimizer;
+    sizes.time = e.data.sequence_length;
+    const int64_t sequences = std::max<int64_t>(1, e.batch.global_tokens / sizes.time);
+    sizes.batch = e.batch.micro_sequences > 0 ? e.batch.micro_sequences : sequences;
+    sizes.name = e.run.name;
   }
-  // Mean of forward and backward.
-  double model_seconds() const { return model_seconds_ / static_cast<double>(runs_); }
-  int64_t parameters() const { return plan_.model.registry().parameter_count(); }
-  std::string optimizer() const { return plan_.optimizer.group_names().front(); }
+  return sizes;
+}
 
- private:
-  void fill_batch(const Experiment& experiment) {
-    batch_.batch = plan_.micro_sequences;
-    batch_.time = experiment.data.sequence_length;
-    batch_.ids = memory_[plan_.input[0].ids];
-    batch_.targets = memory_[plan_.input[0].targets];
-    std::vector<int32_t> ids(static_cast<size_t>(batch_.ids.count()));
-    for (size_t i = 0; i < ids.size(); ++i)
-      ids[i] =
-          static_cast<int32_t>(random_bits(1, 3, i) % static_cast<uint64_t>(experiment.model.vocab_size));
-    ops_.upload(batch_.ids, ids.data());
-    std::rotate(ids.begin(), ids.begin() + 1, ids.end());
-    ops_.upload(batch_.targets, ids.data());
-  }
-  void set_control(const Experiment& experiment) {
-    control_.loss_sum = memory_[plan_.loss_sum];
-    control_.gradient_squares = memory_[plan_.gradient_squares];
-    control_.gradient_tokens = static_cast<double>(experiment.batch.global_tokens);
-    const Tensor inputs = memory_[plan_.step_inputs];
-    control_.valid_tokens = inputs.slice(0, {1});
-    rates_ = inputs.slice(1, {inputs.count() - 1});
-    std::vector<double> values = plan_.optimizer.learning_rates(0);
-    values.insert(values.begin(), control_.gradient_tokens);
-    ops_.upload(inputs, values.data());
-    control_.clip_norm = experiment.optimizer.clip_norm;
-    control_.guard = false;
-    control_.window = memory_[plan_.guard_window];
-    control_.guard_window = experiment.guard.window;
-    control_.control = memory_[plan_.control];
-    ops_.fill(control_.control, 0.0);
-    ops_.fill(control_.window, 0.0);
-  }
+double copy_bandwidth(Ops& ops, const Options& options) {
+  const int64_t mib = options.copy_mib > 0 ? options.copy_mib : ops.host_memory() ? 64 : 512;
+  Buffers buffers(ops);
+  const BufferId from = buffers.add(DType::f32, {mib << 18}), to = buffers.add(DType::f32, {mib << 18});
+  buffers.allocate();
+  const Timing t = measure(ops, 10, [&] { ops.copy(buffers[from], buffers[to]); });
+  return 2.0 * static_cast<double>(buffers[from].bytes()) / t.least;
+}
 
-  Ops& ops_;
-  RunPlan plan_;
-  PlannedMemory memory_;
-  ModelBatch batch_;
-  StepControl control_;
-  Tensor rates_;
-  double model_seconds_ = 0.0;
-  int64_t runs_ = 0;
-};
+double gemm_peak(Ops& ops, const Options& options, DType dtype) {
+  const int64_t edge = options.peak_edge > 0 ? options.peak_edge : ops.host_memory() ? 1024 : 8192;
+  Buffers buffers(ops);
+  const BufferId a = buffers.add(dtype, {edge, edge}), b = buffers.add(dtype, {edge, edge}),
+                 c = buffers.add(dtype, {edge, edge});
+  buffers.allocate();
+  const Timing t = measure(ops, 10, [&] {
+    ops.gemm(Transpose::no, Transpose::yes, 1.0, buffers[a], buffers[b], 0.0, buffers[c]);
+  });
+  return 2.0 * std::pow(static_cast<double>(edge), 3) / t.least;
+}
 
-ExitCode bench_step(const BenchOptions& options) {
-  const Experiment e = load_experiment(options.config, options.overrides);
-  const auto ops =
-      make_ops({.device = e.run.device,
-                .threads = static_cast<int>(options.threads > 0 ? options.threads : e.run.threads),
-                .attention_engine = e.attention.engine});
-  check_precision(e.precision, *ops);
-  const double peak = gemm_peak(*ops);
-  RandomStep step(e, *ops);
-  const Timing t = measure(*ops, options.repeats, [&] { step.run(); });
-  const auto tokens = static_cast<double>(e.batch.global_tokens);
-  const double flops = flops_per_token(e.model, e.data.sequence_length) * tokens;
-  const double model_seconds = step.model_seconds();
-  if (options.json) {
-    const nlohmann::ordered_json json{{"device", ops->device_name()},
-                                      {"parameters", step.parameters()},
-                                      {"optimizer", step.optimizer()},
-                                      {"tokens_per_s", tokens / t.median},
-                                      {"spread", t.spread},
-                                      {"step_ms", 1e3 * t.median},
-                                      {"model_ms", 1e3 * model_seconds},
-                                      {"gemm_peak_gflops", 1e-9 * peak},
-                                      {"model_flops_per_step", flops},
-                                      {"share_of_peak", flops / model_seconds / peak}};
-    std::printf("%s\n", json.dump().c_str());
+Report::Report(const Ops& ops, const Sizes& sizes, Unit unit, double best, const Options& options)
+    : device_(ops.device_name()),
+      sizes_(fmt::format("{}: width {}, heads {}/{} x {}, intermediate {}, {} x {} tokens", sizes.name,
+                         sizes.model.hidden_size, sizes.model.num_attention_heads,
+                         sizes.model.num_key_value_heads, sizes.model.head_dim, sizes.model.intermediate_size,
+                         sizes.batch, sizes.time)),
+      dtype_(sizes.dtype == DType::bf16 ? "bf16" : "fp32"),
+      unit_(unit),
+      best_(best),
+      repeats_(options.repeats),
+      json_(options.json) {}
+
+Timing Report::row(Ops& ops, const std::string& name, double work, const std::function<void()>& run) {
+  const Timing timing = measure(ops, repeats_, run);
+  row(name, work, timing);
+  return timing;
+}
+
+void Report::row(const std::string& name, double work, const Timing& timing) {
+  rows_.push_back({name, work, timing, {}, ""});
+}
+
+void Report::note(const std::string& key, int64_t value) {
+  rows_.back().notes.emplace_back(key, value);
+  rows_.back().text += fmt::format("  {} {}", value, key);
+}
+
+void Report::note(const std::string& key, double value, const std::string& text) {
+  rows_.back().notes.emplace_back(key, value);
+  rows_.back().text += "  " + text;
+}
+
+ExitCode Report::print() const {
+  if (!json_) {
+    print_table();
     return ExitCode::done;
   }
-  std::printf(
-      "%s\n%lld parameters, %lld tokens a step\nstep            %8.2f ms (spread %.1f %%)  %.0f tokens/s\n",
-      ops->device_name().c_str(), static_cast<long long>(step.parameters()),
-      static_cast<long long>(e.batch.global_tokens), 1e3 * t.median, 100.0 * t.spread, tokens / t.median);
-  std::printf("  model         %8.2f ms, %.1f GFLOP/s = %.1f %% of the measured GEMM peak (%.0f GFLOP/s)\n",
-              1e3 * model_seconds, 1e-9 * flops / model_seconds, 100.0 * flops / model_seconds / peak,
-              1e-9 * peak);
-  std::printf("  optimizer     %8.2f ms\n", 1e3 * (t.median - model_seconds));
-  return ExitCode::done;
-}
-
-// Products with the shapes of a model of width 384 at 1024 tokens, and the symmetric product beside a full
-// one.
-ExitCode bench_gemm(const BenchOptions& options) {
-  const auto ops = make_ops({options.device, options.threads});
-  const double peak = gemm_peak(*ops);
-  std::printf("%s\npeak (1024^3) %.1f GFLOP/s\n%-34s %10s %12s %8s\n", ops->device_name().c_str(),
-              1e-9 * peak, "m x n x k", "ms", "GFLOP/s", "share");
-  constexpr int64_t kShapes[][3] = {{1024, 192, 192}, {1024, 1024, 192}, {1024, 192, 512},  {192, 512, 1024},
-                                    {1024, 384, 384}, {1024, 2048, 384}, {1024, 384, 1024}, {128, 8192, 384}};
-  for (const auto& [m, n, k] : kShapes) {
-    MemoryPlan plan;
-    const BufferId a = plan.add("gemm", "a", DType::f32, {m, k}),
-                   b = plan.add("gemm", "b", DType::f32, {n, k}),
-                   c = plan.add("gemm", "c", DType::f32, {m, n});
-    const PlannedMemory memory(plan, *ops, MemoryKind::device);
-    fill_random(*ops, memory[a], 1);
-    fill_random(*ops, memory[b], 2);
-    const Timing t = measure(*ops, options.repeats, [&] {
-      ops->gemm(Transpose::no, Transpose::yes, 1.0, memory[a], memory[b], 0.0, memory[c]);
-    });
-    const double rate = 2.0 * static_cast<double>(m * n * k) / t.median;
-    std::printf("%-34s %10.3f %12.1f %7.1f%%\n", fmt::format("{} x {} x {}", m, n, k).c_str(), 1e3 * t.median,
-                1e-9 * rate, 100.0 * rate / peak);
+  const bool bytes = unit_ == Unit::bytes;
+  const char* rate = bytes ? "bytes_per_s" : "flops_per_s";
+  nlohmann::ordered_json json{{"device", device_},
+                              {"sizes", sizes_},
+                              {"precision", dtype_},
+                              {bytes ? "copy_bytes_per_s" : "gemm_peak_flops_per_s", best_},
+                              {"rows", nlohmann::ordered_json::array()}};
+  for (const Row& row : rows_) {
+    nlohmann::ordered_json entry{{"name", row.name},
+                                 {"ms", 1e3 * row.timing.median},
+                                 {"spread", row.timing.spread},
+                                 {bytes ? "bytes" : "flops", row.work},
+                                 {rate, row.work / row.timing.median},
+                                 {"share", row.work / row.timing.median / best_}};
+    for (const auto& [key, value] : row.notes) entry[key] = value;
+    json["rows"].push_back(entry);
   }
+  std::printf("%s\n", json.dump().c_str());
   return ExitCode::done;
 }
 
-// The Gram matrix of a batch by the symmetric product (half the work) against a full GEMM of every matrix.
-ExitCode bench_polar(const BenchOptions& options) {
-  const auto ops = make_ops({options.device, options.threads});
-  std::printf("%s\n%-24s %14s %14s %8s\n", ops->device_name().c_str(), "batch x m x n", "symmetric ms",
-              "full GEMM ms", "ratio");
-  constexpr int64_t kShapes[][3] = {{12, 192, 192}, {12, 512, 192},  {6, 192, 512},
-                                    {16, 384, 384}, {16, 1024, 384}, {1, 1024, 1024}};
-  for (const auto& [batch, m, n] : kShapes) {
-    const int64_t s = std::min(m, n);
-    MemoryPlan plan;
-    const BufferId x = plan.add("polar", "x", DType::f32, {batch, m, n}),
-                   a = plan.add("polar", "a", DType::f32, {batch, s, s});
-    const PlannedMemory memory(plan, *ops, MemoryKind::device);
-    fill_random(*ops, memory[x], 1);
-    const Timing half = measure(*ops, options.repeats, [&] { ops->polar_gram(memory[x], memory[a]); });
-    const Timing full = measure(*ops, options.repeats, [&, batch = batch, m = m, n = n] {
-      for (int64_t i = 0; i < batch; ++i) {
-        const Tensor xi = memory[x].slice(i * m * n, {m, n});
-        const bool wide = m <= n;
-        ops->gemm(wide ? Transpose::no : Transpose::yes, wide ? Transpose::yes : Transpose::no, 1.0, xi, xi,
-                  0.0, memory[a].slice(i * s * s, {s, s}));
-      }
-    });
-    std::printf("%-24s %14.3f %14.3f %8.2f\n", fmt::format("{} x {} x {}", batch, m, n).c_str(),
-                1e3 * half.median, 1e3 * full.median, full.median / half.median);
-  }
-  return ExitCode::done;
+void Report::print_table() const {
+  const bool bytes = unit_ == Unit::bytes;
+  std::printf("%s\n%s, %s\n", device_.c_str(), sizes_.c_str(), dtype_.c_str());
+  std::printf("shares are of %s: %.1f %s\n\n", bytes ? "a large copy" : "a large square product",
+              1e-9 * best_, bytes ? "GB/s" : "GFLOP/s");
+  std::printf("%-44s %10s %7s %10s %12s %7s\n", "", "ms", "spread", bytes ? "MB" : "GFLOP",
+              bytes ? "GB/s" : "GFLOP/s", "share");
+  for (const Row& row : rows_)
+    std::printf("%-44s %10.4f %6.1f%% %10.2f %12.1f %6.1f%%%s\n", row.name.c_str(), 1e3 * row.timing.median,
+                100.0 * row.timing.spread, (bytes ? 1e-6 : 1e-9) * row.work,
+                1e-9 * row.work / row.timing.median, 100.0 * row.work / row.timing.median / best_,
+                row.text.c_str());
 }
 
-// Attention forward and backward; the FLOPs are those of the causal half.
-ExitCode bench_attention(const BenchOptions& options) {
-  const auto ops = make_ops({options.device, options.threads});
-  const double peak = gemm_peak(*ops);
-  std::printf("%s\n%-36s %10s %10s %10s %8s\n", ops->device_name().c_str(), "B x T x Hq/Hkv x D", "fwd ms",
-              "bwd ms", "GFLOP/s", "of peak");
-  constexpr int64_t kShapes[][5] = {
-      {4, 256, 6, 2, 32}, {4, 256, 6, 2, 64}, {1, 1024, 12, 4, 64}, {1, 1024, 8, 8, 128}};
-  for (const auto& [batch, time, heads_q, heads_kv, width] : kShapes) {
-    AttentionShape shape;
-    shape.batch = batch;
-    shape.query_time = shape.key_time = time;
-    shape.heads_q = heads_q;
-    shape.heads_kv = heads_kv;
-    shape.head_dim = width;
-    shape.scale = 1.0 / std::sqrt(static_cast<double>(width));
-    MemoryPlan plan;
-    const Shape wide{batch * time, heads_q * width}, narrow{batch * time, heads_kv * width};
-    const auto add = [&](const char* name, Shape s) { return plan.add("attention", name, DType::f32, s); };
-    const BufferId q = add("q", wide), k = add("k", narrow), v = add("v", narrow), out = add("out", wide),
-                   dout = add("dout", wide), dq = add("dq", wide), dk = add("dk", narrow),
-                   dv = add("dv", narrow), lse = add("lse", {batch, heads_q, time}),
-                   scratch = add("workspace",
-                                 {static_cast<int64_t>(ops->attention_workspace(shape, DType::f32) / 4 + 1)});
-    const PlannedMemory memory(plan, *ops, MemoryKind::device);
-    for (const BufferId id : {q, k, v, dout}) fill_random(*ops, memory[id], static_cast<uint64_t>(id.index));
-    const Timing forward = measure(*ops, options.repeats, [&] {
-      ops->attention_forward(
-          {shape, memory[q], memory[k], memory[v], {}, memory[out], memory[lse], memory[scratch]});
-    });
-    const Timing backward = measure(*ops, options.repeats, [&] {
-      ops->attention_backward({shape,
-                               memory[q],
-                               memory[k],
-                               memory[v],
-                               {},
-                               memory[out],
-                               memory[dout],
-                               memory[lse],
-                               memory[dq],
-                               memory[dk],
-                               memory[dv],
-                               memory[scratch]});
-    });
-    const double flops =
-        7.0 * static_cast<double>(batch * time * time * heads_q * width);  // 2 + 5 products, halved
-    const double rate = flops / (forward.median + backward.median);
-    std::printf("%-36s %10.3f %10.3f %10.1f %7.1f%%\n",
-                fmt::format("{} x {} x {}/{} x {}", batch, time, heads_q, heads_kv, width).c_str(),
-                1e3 * forward.median, 1e3 * backward.median, 1e-9 * rate, 100.0 * rate / peak);
-  }
-  return ExitCode::done;
-}
+}  // namespace bench
 
-using Bench = ExitCode (*)(const BenchOptions&);
+namespace {
+
+using Bench = ExitCode (*)(const bench::Options&);
+
+void add_sizes(CLI::App& part, bench::Options& options) {
+  part.add_option("config", options.config,
+                  "The experiment whose model's sizes are taken (default: a layer of Qwen2.5-0.5B with 32 "
+                  "sequences of 1024 tokens on a GPU, a small model on the CPU)");
+  part.add_option("overrides", options.overrides, "Dotted keys, e.g. batch.micro_sequences=4");
+  part.add_option("--device", options.device, "cpu, cuda or auto")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+  part.add_option("--precision", options.precision, "auto: bf16 where the device has it")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}));
+  part.add_option("--gemm-cache", options.gemm_cache,
+                  "CUDA: the file of measured GEMM algorithms (run.gemm_cache); without, none are measured");
+  part.add_option("--peak-edge", options.peak_edge,
+                  "Rows of the square product whose rate counts as peak (0: 8192 on a GPU, 1024 on the CPU)")
+      ->check(CLI::Range(0, 65536));
+  part.add_option("--copy-mib", options.copy_mib,
+                  "Size of the copy whose rate counts as bandwidth (0: 512 MiB on a GPU, 64 on the CPU)")
+      ->check(CLI::Range(0, 65536));
+}
 
 }  // namespace
 
 void add_bench(CLI::App& app, Action& action) {
-  auto options = std::make_shared<BenchOptions>();
-  CLI::App* command =
-      app.add_subcommand("bench", "Measure this machine: a training step, matrix products, attention");
+  auto options = std::make_shared<bench::Options>();
+  CLI::App* command = app.add_subcommand(
+      "bench", "Measure this machine: a training step, kernels, matrix products, attention, polar factors");
   command->require_subcommand(1);
   command->footer("Example: polartrain bench step configs/bench/3m.yaml --json");
-  const auto add = [&](const char* name, const char* help, Bench bench) {
+  const auto add = [&](const char* name, const char* help, const char* example, Bench run) {
     CLI::App* part = command->add_subcommand(name, help);
     part->add_option("--threads", options->threads, "CPU threads (0: all)")
         ->capture_default_str()
@@ -315,18 +290,31 @@ void add_bench(CLI::App& app, Action& action) {
     part->add_option("--repeats", options->repeats, "Measurements; the median counts")
         ->capture_default_str()
         ->check(CLI::Range(1, 100000));
-    part->footer(fmt::format("Example: polartrain bench {}{}", name,
-                             std::string_view(name) == "step" ? " configs/bench/3m.yaml" : ""));
-    part->callback([options, &action, bench] { action = [options, bench] { return bench(*options); }; });
+    part->add_flag("--json", options->json, "Print one JSON object");
+    part->footer(fmt::format("Example: polartrain bench {} {}", name, example));
+    part->callback([options, &action, run] { action = [options, run] { return run(*options); }; });
     return part;
   };
-  CLI::App* step = add("step", "A whole training step of an experiment on random ids", bench_step);
+  CLI::App* step = add("step", "A whole training step of an experiment on random ids",
+                       "configs/bench/3m.yaml", bench::bench_step);
   step->add_option("config", options->config, "The experiment")->required();
   step->add_option("overrides", options->overrides, "Dotted keys, e.g. batch.micro_sequences=4");
-  step->add_flag("--json", options->json, "Print one JSON object");
-  add("gemm", "Matrix products with the shapes of small models", bench_gemm);
-  add("polar", "Symmetric products (half the work) against full ones", bench_polar);
-  add("attention", "Attention forward and backward", bench_attention);
+  add_sizes(*add("kernels", "What is bound by memory: bytes a second, against a copy", "--device cuda --json",
+                 bench::bench_kernels),
+            *options);
+  add_sizes(*add("gemm", "The matrix products of a layer, against a large square one", "--device cuda",
+                 bench::bench_gemm),
+            *options);
+  CLI::App* attention = add("attention", "Attention forward and backward", "configs/models/qwen3-0.6b.yaml",
+                            bench::bench_attention);
+  add_sizes(*attention, *options);
+  attention
+      ->add_option("--engine", options->attention_engine, "CUDA: native, cudnn or auto (attention.engine)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"native", "cudnn", "auto"}));
+  add_sizes(*add("polar", "The matrix optimizer's step on a model's hidden matrices",
+                 "configs/models/qwen2.5-0.5b.yaml --device cuda", bench::bench_polar),
+            *options);
 }
 
 }  // namespace polar

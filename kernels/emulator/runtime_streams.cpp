@@ -5,6 +5,8 @@
 #include <random>
 
 #include "device_emulation.h"
+#include "launch_count.h"
+#include "launch_log.h"
 #include "options.h"
 #include "report.h"
 #include "runtime.h"
@@ -157,6 +159,9 @@ cudaError_t queue_launch(const LaunchConfig& config, const KernelCall& call) {
                      config.shared_bytes, limit));
     return finish(cudaErrorInvalidValue);
   }
+  kernels::launch_count.fetch_add(1, std::memory_order_relaxed);
+  log_launch(call.kernel, size_t{config.block.x} * config.block.y * config.block.z, config.shared_bytes,
+             config.where);
   const auto free_aligned = [alignment = call.alignment](void* memory) {
     ::operator delete(memory, std::align_val_t(alignment));
   };

@@ -219,6 +219,11 @@ class Repeated {
   std::function<void()> work_;
 };
 
+struct PeakRate {
+  double flops = 0.0;
+  std::string source;  // "132 SMs x 1.83 GHz x 4096", for the log
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -241,6 +246,11 @@ class Ops {
   virtual void upload(const Tensor& to, const void* from) = 0;
   virtual void download(void* to, const Tensor& from) = 0;
   virtual void synchronize() = 0;
+  // The FLOPs a second of matrix products that the device can do at most in this format: what MFU is a share
+  // of. Zero where nobody knows.
+  virtual PeakRate peak_rate(DType /*compute*/) const { return {}; }
+  // Kernels of our own that this process has launched so far; 0 where there is no such thing.
+  virtual int64_t launches() const { return 0; }
 
   // --- order: what lets the host run ahead of the device ---
   // The defaults are those of a backend whose operations are done when they return.

@@ -135,4 +135,19 @@ Tensor Oracle::factor_long(Ops& ops, Tensor from, Tensor to, const MatrixScratch
   return from;
 }
 
+double Oracle::flops(int64_t m, int64_t n) const {
+  const auto s = static_cast<double>(std::min(m, n)), l = static_cast<double>(std::max(m, n));
+  const double gram = s * s * l, apply = 2 * s * s * l, polynomial = s * s * s, square = 2 * s * s * s;
+  const auto steps = static_cast<double>(quintics_.size());
+  if (!is_long(m, n)) return steps * (gram + polynomial + apply);
+  double sum = 0.0;
+  for (size_t step = 0, end = 0; step < quintics_.size();) {  // as factor_long goes
+    end = std::min(quintics_.size(), end == 0 ? kFirstRestart : end + kRestart);
+    sum += gram + apply;
+    for (const size_t start = step; step < end; ++step)
+      sum += polynomial + (step + 1 < end ? 2 * square : 0.0) + (step > start ? square : 0.0);
+  }
+  return sum;
+}
+
 }  // namespace polar

@@ -37,6 +37,9 @@ class Oracle {
   // garbage unless keeps_input(). `scratch` provides gram, polynomial and svd.
   Tensor factor(Ops& ops, const Tensor& x, const Tensor& y, const MatrixScratch& scratch) const;
 
+  // FLOPs of one m x n matrix, symmetric products counted at half the work; 0 for svd.
+  double flops(int64_t m, int64_t n) const;
+
   const std::vector<Quintic>& quintics() const { return quintics_; }  // one a step; empty for svd
   std::string text() const { return text_; }                          // "polar_express 5"
 

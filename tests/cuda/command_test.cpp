@@ -1,5 +1,6 @@
 // The command on the emulated device: a run in bf16 from text to checkpoint, continued, evaluated,
 // generating.
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "process.h"
@@ -53,6 +54,11 @@ TEST_F(EmulatedCommand, TrainsInBf16ContinuesExactlyEvaluatesAndGenerates) {
   const Finished whole = train_run("whole");
   ASSERT_EQ(whole.code, 0) << whole.output;
   EXPECT_NE(whole.output.find("emulated"), std::string::npos) << whole.output;
+  // What MFU is a share of: the emulated card is not in any data sheet, but it has properties.
+  EXPECT_NE(whole.output.find("TFLOP/s bf16 ("), std::string::npos) << whole.output;
+  EXPECT_NE(whole.output.find("FLOPs a clock); MFU"), std::string::npos) << whole.output;
+  EXPECT_EQ(read_metrics(path("whole") / "metrics.jsonl").column("mfu").size(), 4u);
+  for (const double mfu : read_metrics(path("whole") / "metrics.jsonl").column("mfu")) EXPECT_GT(mfu, 0.0);
 
   // As if it had been cut off between the two checkpoints.
   std::filesystem::copy(path("whole"), path("cut"), std::filesystem::copy_options::recursive);
@@ -121,6 +127,71 @@ TEST_F(EmulatedCommand, TheVersionNamesTheDevice) {
   const Finished version = command({"--version"});
   EXPECT_EQ(version.code, 0);
   EXPECT_NE(version.output.find("emulated"), std::string::npos) << version.output;
+}
+
+// Every row of a benchmark has figures that mean something.
+TEST_F(EmulatedCommand, BenchmarksGiveRatesOfEveryOperation) {
+  const auto rows_of = [&](const std::string& name, const std::string& work) {
+    const Finished done = command({"bench", name, path("config.yaml").string(), "model.num_attention_heads=2",
+                                   "model.num_key_value_heads=1", "model.head_dim=32",
+                                   "model.num_hidden_layers=1", "batch.micro_sequences=2", "--device", "cuda",
+                                   "--repeats", "1", "--peak-edge", "128", "--copy-mib", "1", "--json"});
+    EXPECT_EQ(done.code, 0) << done.output;
+    const auto json = nlohmann::json::parse(done.output.substr(done.output.find('{')));
+    EXPECT_EQ(json.at("precision"), "bf16");
+    EXPECT_NE(json.at("device").get<std::string>().find("emulated"), std::string::npos);
+    std::map<std::string, nlohmann::json> rows;
+    for (const auto& row : json.at("rows")) {
+      rows[row.at("name").get<std::string>()] = row;
+      for (const std::string& key : {std::string("ms"), work, work + "_per_s", std::string("share")})
+        EXPECT_GT(row.at(key).get<double>(), 0.0) << key << " of " << row.dump();
+      EXPECT_NEAR(row.at(work).get<double>() / row.at("ms").get<double>() * 1e3 /
+                      row.at(work + "_per_s").get<double>(),
+                  1.0, 1e-9);
+    }
+    return rows;
+  };
+  const auto kernels = rows_of("kernels", "bytes");
+  for (const char* name : {"rms_norm_forward",
+                           "rms_norm_forward, residual",
+                           "rms_norm_backward",
+                           "qk_norm_rope_forward, queries",
+                           "qk_norm_rope_backward, queries",
+                           "swiglu_forward",
+                           "swiglu_backward",
+                           "embedding_forward",
+                           "embedding_backward",
+                           "add_bias",
+                           "bias_backward",
+                           "adamw",
+                           "momentum_update",
+                           "matrix_update",
+                           "fill",
+                           "copy",
+                           "cast f32 to bf16",
+                           "cast bf16 to f32",
+                           "scale",
+                           "axpby",
+                           "sum_squares",
+                           "polar_normalize",
+                           "polar_inner"})
+    EXPECT_EQ(kernels.count(name), 1u) << name;
+  EXPECT_EQ(kernels.at("swiglu_backward").at("bytes"), 5 * 2 * 64 * 64);  // bf16, 64 rows, width 64
+  EXPECT_EQ(kernels.at("adamw").at("bytes"), 30 * 3 * 32 * 64);
+
+  EXPECT_EQ(rows_of("gemm", "flops").size(), 5u * 3u);
+  const auto attention = rows_of("attention", "flops");
+  const double pairs = 2 * 2 * 32 * 33 / 2;  // sequences, heads, queries and the keys that they see
+  EXPECT_EQ(attention.at("forward 2 x 32, heads 2/1 x 32").at("flops"), 4 * 32 * pairs);
+  EXPECT_EQ(attention.at("backward 2 x 32, heads 2/1 x 32").at("flops"), 14 * 32 * pairs);
+
+  const auto polar = rows_of("polar", "flops");
+  const auto& all = polar.at("all, newton_schulz jordan 5");
+  EXPECT_EQ(all.at("matrices"), 7);
+  EXPECT_GT(all.at("launches").get<int64_t>(), 2 * 7);  // a momentum and an update of each, at least
+  double flops = 0.0;
+  for (const auto& [name, row] : polar) flops += row.at("flops").get<double>();
+  EXPECT_DOUBLE_EQ(flops, 2 * all.at("flops").get<double>());
 }
 
 }  // namespace

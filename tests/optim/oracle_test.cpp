@@ -233,5 +233,18 @@ TEST(Oracle, RefusesNonsense) {
   EXPECT_THROW(Oracle{config}, Error);
 }
 
+// Symmetric products at half the work: 15 q + 5 and, for long matrices, 6 q + 23 times s^3.
+TEST(Oracle, FlopsAreThoseOfTheFormThatIsComputed) {
+  OracleConfig config;
+  config.kind = OracleKind::newton_schulz;
+  const Oracle oracle(config);
+  EXPECT_DOUBLE_EQ(oracle.flops(64, 64), 20.0 * 64 * 64 * 64);
+  EXPECT_DOUBLE_EQ(oracle.flops(64, 128), 35.0 * 64 * 64 * 64);
+  EXPECT_DOUBLE_EQ(oracle.flops(64, 256), 47.0 * 64 * 64 * 64);
+  EXPECT_DOUBLE_EQ(oracle.flops(256, 64), oracle.flops(64, 256));
+  config.kind = OracleKind::svd;
+  EXPECT_EQ(Oracle(config).flops(64, 64), 0.0);
+}
+
 }  // namespace
 }  // namespace polar::testing

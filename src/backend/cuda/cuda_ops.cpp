@@ -4,8 +4,10 @@
 #include "backend/cuda/contract.h"
 #include "backend/cuda/devices.h"
 #include "backend/cuda/gemm_plans.h"
+#include "backend/cuda/peak.h"
 #include "backend/cuda/svd.h"
 #include "base/error.h"
+#include "kernels/launch_count.h"
 
 namespace polar::cuda {
 namespace {
@@ -94,6 +96,14 @@ void CudaOps::download(void* to, const Tensor& from) {
 void CudaOps::synchronize() {
   upload_stream_.synchronize();
   stream_.synchronize();
+}
+
+PeakRate CudaOps::peak_rate(DType compute) const {
+  return device_ < 0 ? PeakRate{} : peak_of_device(device_, compute);
+}
+
+int64_t CudaOps::launches() const {
+  return kernels::launch_count.load(std::memory_order_relaxed);
 }
 
 }  // namespace polar::cuda

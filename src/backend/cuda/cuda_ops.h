@@ -58,6 +58,8 @@ class CudaOps final : public Ops {
   void upload(const Tensor& to, const void* from) override;
   void download(void* to, const Tensor& from) override;
   void synchronize() override;
+  PeakRate peak_rate(DType compute) const override;
+  int64_t launches() const override;
 
   // queue.cpp
   std::unique_ptr<Mark> make_mark() override;
