@@ -118,6 +118,7 @@ std::string metrics_line(const StepMetrics& metrics) {
   add_optional(line, "val_bits_per_byte", metrics.val_bits_per_byte);
   line["memory_bytes"] = metrics.memory_bytes;
   line["tokens_per_s"] = number(metrics.tokens_per_s);
+  add_optional(line, "mfu", metrics.mfu);
   line["data_wait_share"] = number(metrics.data_wait_share);
   line["time"] = number(metrics.time);
   return line.dump();

@@ -68,6 +68,9 @@ std::vector<SummaryRow> summary_rows() {
       {"Tokens per second, median",
        [](S s) { return s.median_tokens_per_s ? human_count(*s.median_tokens_per_s) : std::string("–"); },
        nullptr},
+      {"MFU, median",
+       [](S s) { return s.median_mfu ? fmt::format("{:.1f} %", 100.0 * *s.median_mfu) : std::string("–"); },
+       nullptr},
       {"Skipped steps", [](S s) { return std::to_string(s.skipped); }, nullptr},
       {"Time logged", [](S s) { return s.seconds ? human_duration(*s.seconds) : std::string("–"); }, nullptr},
   };
@@ -215,7 +218,7 @@ std::string page_data(std::span<const RunData> runs) {
     Json columns = Json::object();
     for (const auto& [name, values] : runs[i].metrics.columns) {
       const bool shown = name == "loss" || name == "val_loss" || name == "grad_norm" ||
-                         name == "tokens_per_s" || name.starts_with("lr/");
+                         name == "tokens_per_s" || name == "mfu" || name.starts_with("lr/");
       if (shown) columns[name] = json_values(values);
     }
     list.push_back({{"name", runs[i].name},

@@ -19,6 +19,7 @@ const charts = [
   {title: 'Learning rate', unit: '', column: 'lr/'},
   {title: 'Gradient norm', unit: 'before clipping', column: 'grad_norm', smooth: true},
   {title: 'Throughput', unit: 'tokens per second', column: 'tokens_per_s', fromZero: true},
+  {title: 'MFU', unit: 'share of the device\'s matrix rate', column: 'mfu', fromZero: true},
 ].filter(chart => runs.some(run => columnsOf(chart, run).length > 0));
 
 function columnsOf(chart, run) {

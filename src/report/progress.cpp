@@ -31,6 +31,7 @@ std::vector<Field> fields_of(const Progress& p) {
         {usual ? fmt::format("norm {:.2f}", *p.grad_norm) : fmt::format("norm {:.1e}", *p.grad_norm), 3});
   }
   fields.push_back({fmt::format("{:>5} tok/s", human_count(p.tokens_per_s)), 5});
+  if (p.mfu) fields.push_back({fmt::format("mfu {:4.1f}%", 100.0 * *p.mfu), 3});
   if (p.seconds_left) fields.push_back({fmt::format("ETA {}", human_duration(*p.seconds_left)), 6});
   if (p.memory_bytes > 0) fields.push_back({fmt::format("mem {}", human_bytes(p.memory_bytes)), 1});
   return fields;

@@ -15,6 +15,7 @@ struct Progress {
   double lr = 0.0;
   std::optional<double> grad_norm;
   double tokens_per_s = 0.0;
+  std::optional<double> mfu;
   std::optional<double> seconds_left;
   int64_t memory_bytes = 0;
 };

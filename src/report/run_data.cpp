@@ -159,6 +159,7 @@ RunSummary summarize(const MetricsTable& metrics) {
   summary.val_perplexity = last_of(metrics.column("val_perplexity"));
   summary.val_bits_per_byte = last_of(metrics.column("val_bits_per_byte"));
   summary.median_tokens_per_s = median(finite(metrics.column("tokens_per_s")));
+  summary.median_mfu = median(finite(metrics.column("mfu")));
   summary.skipped = static_cast<int64_t>(last_of(metrics.column("skipped")).value_or(0.0));
   const std::vector<double> time = finite(metrics.column("time"));
   if (time.size() > 1) summary.seconds = time.back() - time.front();

@@ -49,6 +49,7 @@ struct RunSummary {
   std::optional<double> val_perplexity;     // of the last evaluation
   std::optional<double> val_bits_per_byte;  // of the last evaluation
   std::optional<double> median_tokens_per_s;
+  std::optional<double> median_mfu;
   int64_t skipped = 0;
   std::optional<double> seconds;  // from the first logged line to the last
 };

@@ -98,6 +98,7 @@ Scalars tensorboard_scalars(const StepMetrics& metrics) {
   add("val/perplexity", metrics.val_perplexity);
   add("val/bits_per_byte", metrics.val_bits_per_byte);
   add("system/tokens_per_s", metrics.tokens_per_s);
+  add("system/mfu", metrics.mfu);
   add("system/data_wait_share", metrics.data_wait_share);
   add("system/memory_bytes", static_cast<double>(metrics.memory_bytes));
   return scalars;

@@ -59,6 +59,7 @@ void Monitor::step(const StepReport& report, bool log) {
   line.lr = report.learning_rates.empty() ? 0.0 : report.learning_rates.front();
   line.grad_norm = report.gradient_norm;
   line.tokens_per_s = tokens_per_s;
+  line.mfu = mfu(tokens_per_s);
   line.seconds_left = rate_.seconds_for(experiment_.train.max_steps - report.step);
   line.memory_bytes = memory_bytes_;
   log::progress(log::is_terminal() ? progress_line(line, terminal_width()) : plain_progress_line(line));
@@ -81,6 +82,7 @@ void Monitor::log_metrics(const StepReport& report, double tokens_per_s) {
   line.memory_bytes = memory_bytes_;
   line.tokens_per_s =
       elapsed > 0.0 ? static_cast<double>(report.tokens - last_log_tokens_) / elapsed : tokens_per_s;
+  line.mfu = mfu(line.tokens_per_s);
   line.data_wait_share = elapsed > 0.0 ? (report.data_wait_seconds - last_wait_) / elapsed : 0.0;
   line.time = unix_time();
   try {
@@ -94,6 +96,11 @@ void Monitor::log_metrics(const StepReport& report, double tokens_per_s) {
   last_log_tokens_ = report.tokens;
   last_wait_ = report.data_wait_seconds;
   excluded_ = excluded_step_ = 0.0;
+}
+
+std::optional<double> Monitor::mfu(double tokens_per_s) const {
+  if (!mfu_per_rate_) return std::nullopt;
+  return *mfu_per_rate_ * tokens_per_s;
 }
 
 double Monitor::median_tokens_per_s() const {

@@ -31,6 +31,8 @@ class Monitor {
   // Continues the files of a run that is resumed after `first_step` steps.
   Monitor(const Experiment& experiment, const std::filesystem::path& run, int64_t first_step,
           std::vector<std::string> group_names, int64_t memory_bytes);
+  // From now on MFU is told: the model's FLOPs a token, and the FLOPs a second that the device can do.
+  void set_peak(double flops_per_token, double peak_flops) { mfu_per_rate_ = flops_per_token / peak_flops; }
 
   // After each step: the progress line (on a terminal), and with `log` a line in metrics.jsonl, TensorBoard
   // and, elsewhere than on a terminal, on the console.
@@ -41,6 +43,7 @@ class Monitor {
 
  private:
   using Clock = std::chrono::steady_clock;
+  std::optional<double> mfu(double tokens_per_s) const;
   void log_metrics(const StepReport& report, double tokens_per_s);
 
   const Experiment& experiment_;
@@ -53,6 +56,7 @@ class Monitor {
   std::vector<double> rates_;  // tokens/s of each logged stretch
   Clock::time_point last_step_, last_log_, last_line_;
   int64_t last_log_tokens_;
+  std::optional<double> mfu_per_rate_;  // MFU at one token a second
   double excluded_ = 0.0, excluded_step_ = 0.0, last_wait_ = 0.0;
 };
 

@@ -8,6 +8,7 @@
 #include "plan/precision.h"
 #include "report/html.h"
 #include "train/monitor.h"
+#include "train/peak.h"
 #include "train/sample.h"
 #include "train/saver.h"
 #include "train/signals.h"
@@ -58,6 +59,7 @@ class Run {
   RunDirectory directory_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Communicator> comm_;
+  PeakRate peak_;  // what MFU is a share of
   std::optional<Trainer> trainer_;
   std::optional<Saver> saver_;
   std::optional<Monitor> monitor_;
@@ -80,6 +82,7 @@ ExitCode Run::train() {
 
 void Run::prepare() {
   check_precision(experiment_.precision, *ops_);
+  peak_ = training_peak(*ops_, experiment_.precision.compute == "bf16" ? DType::bf16 : DType::f32);
   trainer_.emplace(experiment_, *ops_, *comm_);
   if (directory_.checkpoint()) {
     trainer_->progress() =
@@ -102,6 +105,9 @@ void Run::describe() const {
             model.architecture == Architecture::qwen2 ? "qwen2" : "qwen3",
             plan.model.registry().parameter_count(), model.num_hidden_layers, model.hidden_size,
             1e-6 * flops_per_token(model, experiment_.data.sequence_length));
+  if (peak_.flops > 0.0)
+    log::info("peak       {:.1f} TFLOP/s {} ({}); MFU is a share of it", 1e-12 * peak_.flops,
+              experiment_.precision.compute, peak_.source);
   log::info("data       {} tokens in {} samples of {}", trainer_->training_data().tokens(),
             trainer_->training_data().samples_per_epoch(), experiment_.data.sequence_length);
   log::info("batch      {} tokens a step: {} micro-batches of {} sequences; {} steps",
@@ -116,6 +122,9 @@ ExitCode Run::loop() {
   const RunPlan& plan = trainer_->plan();
   monitor_.emplace(experiment_, directory_.path(), trainer_->progress().step, plan.optimizer.group_names(),
                    static_cast<int64_t>(plan.device.total_bytes() + plan.host.total_bytes()));
+  if (peak_.flops > 0.0)
+    monitor_->set_peak(flops_per_token(experiment_.model, experiment_.data.sequence_length),
+                       peak_.flops * comm_->world_size());
   trainer_->start();
   const auto interrupted = [] { return SignalGuard::received() != 0; };
   while (!at_end()) {

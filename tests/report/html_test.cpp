@@ -123,6 +123,7 @@ TEST_F(Report, SummarySaysTheFinalNumbers) {
   EXPECT_EQ(summary.median_tokens_per_s, 300.0);
   EXPECT_EQ(summary.seconds, 8.0);
   EXPECT_FALSE(summary.val_perplexity.has_value());
+  EXPECT_FALSE(summary.median_mfu.has_value());
 }
 
 TEST_F(Report, BestIsNotAlwaysLast) {
@@ -131,12 +132,14 @@ TEST_F(Report, BestIsNotAlwaysLast) {
   metrics.tokens = {1, 2, 3, 4};
   metrics.columns["val_loss"] = {5.0, 4.0, 4.5, kNaN};
   metrics.columns["tokens_per_s"] = {1.0, 10.0, 3.0, 2.0};
+  metrics.columns["mfu"] = {0.1, 0.5, 0.4, 0.3};
   metrics.columns["skipped"] = {0.0, 0.0, 2.0, 2.0};
   const RunSummary summary = summarize(metrics);
   EXPECT_EQ(summary.best_val_loss, 4.0);
   EXPECT_EQ(summary.best_val_step, 2);
   EXPECT_EQ(summary.last_val_loss, 4.5);
   EXPECT_EQ(summary.median_tokens_per_s, 2.5);
+  EXPECT_EQ(summary.median_mfu, 0.35);
   EXPECT_EQ(summary.skipped, 2);
   EXPECT_FALSE(summary.last_loss.has_value());
 }

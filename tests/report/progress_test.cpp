@@ -31,6 +31,12 @@ TEST(ProgressLine, AllFields) {
   EXPECT_EQ(progress_line(example(), static_cast<int>(line.size())), line);
 }
 
+TEST(ProgressLine, MfuWhereItIsKnown) {
+  Progress progress = example();
+  progress.mfu = 0.4123;
+  EXPECT_NE(plain_progress_line(progress).find("12.3k tok/s  mfu 41.2%  ETA"), std::string::npos);
+}
+
 TEST(ProgressLine, NeverWiderThanTheTerminal) {
   for (int width = 0; width <= 120; ++width)
     EXPECT_LE(progress_line(example(), width).size(), static_cast<size_t>(width));
