@@ -1,4 +1,4 @@
-"""A Qwen3-style model as a good PyTorch user writes it: the opponent of tools/bench/torch_step.py.
+"""A Qwen2- or Qwen3-style model as a good PyTorch user writes it: the opponent of tools/bench/torch_step.py.
 
 Runs on PyTorch 1.13 and later; where a newer version has a fused function, that one is used.
 """
@@ -54,11 +54,12 @@ class Attention(nn.Module):
         width, head, eps = shape["hidden_size"], shape["head_dim"], shape["rms_norm_eps"]
         queries, keys = shape["num_attention_heads"] * head, shape["num_key_value_heads"] * head
         self.head_dim = head
-        self.q_proj = nn.Linear(width, queries, bias=False)
-        self.k_proj = nn.Linear(width, keys, bias=False)
-        self.v_proj = nn.Linear(width, keys, bias=False)
+        qwen2 = shape["architecture"] == "qwen2"
+        self.q_proj = nn.Linear(width, queries, bias=qwen2)
+        self.k_proj = nn.Linear(width, keys, bias=qwen2)
+        self.v_proj = nn.Linear(width, keys, bias=qwen2)
         self.o_proj = nn.Linear(queries, width, bias=False)
-        self.q_norm, self.k_norm = RMSNorm(head, eps), RMSNorm(head, eps)
+        self.q_norm, self.k_norm = (nn.Identity(), nn.Identity()) if qwen2 else (RMSNorm(head, eps), RMSNorm(head, eps))
 
     def forward(self, x, cos, sin, mask):
         batch, time, _ = x.shape

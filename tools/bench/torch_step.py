@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures PyTorch's training step on an experiment's model and batch: tokens a second, on random tokens.
 
-A step is forward, backward, clipping and the optimizer's update of the whole global batch, in fp32 or under bf16 autocast. The model is read from
-the YAML file that polartrain reads. AdamW is PyTorch's fused one; `muon` is the rule of torch.optim.Muon with
+A step is forward, backward, clipping and the optimizer's update of the whole global batch, in micro-batches whose gradients
+add up where the experiment has them, in fp32 or under bf16 autocast. The model is read from the YAML file that polartrain reads. AdamW is PyTorch's fused one; `muon` is the rule of torch.optim.Muon with
 Newton-Schulz in fp32 (as PolarTrain computes on the CPU), `torch_muon` is torch.optim.Muon itself (bf16).
 The warm-up, compilation included, is not counted.
 """
@@ -41,6 +41,10 @@ def parse_arguments():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32",
                         help="bf16: autocast, parameters stay fp32")  # fmt: skip
+    parser.add_argument("--micro-sequences", type=positive, metavar="N",
+                        help="sequences of a micro-batch (default: batch.micro_sequences of the experiment)")  # fmt: skip
+    parser.add_argument("--global-tokens", type=positive, metavar="N",
+                        help="tokens of a step (default: batch.global_tokens)")  # fmt: skip
     parser.add_argument("--steps", type=positive, default=10, help="measured steps (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=3, help="steps before (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1337)
@@ -79,24 +83,28 @@ def load(path):
     return merged(content, own)
 
 
-def read_experiment(path):
-    """The model's shape, the number of sequences of a step, their length, and the norm to which gradients are clipped."""
+def read_experiment(path, arguments):
+    """The model's shape, the sequences of a micro-batch, how many of these a step has, the length of a sequence, and the norm
+    to which gradients are clipped."""
     experiment = load(path)
     try:
         shape = {"rope_theta": 1.0e6, "rms_norm_eps": 1.0e-6, "tie_word_embeddings": False, **experiment["model"]}
         time_steps = int(experiment["data"]["sequence_length"])
-        sequences, rest = divmod(int(experiment["batch"]["global_tokens"]), time_steps)
+        batch = experiment["batch"]
+        sequences, rest = divmod(arguments.global_tokens or int(batch["global_tokens"]), time_steps)
     except KeyError as missing:
         sys.exit(f"{path}: no key {missing}; expected model, data.sequence_length and batch.global_tokens")
-    if shape.get("architecture", "qwen3") != "qwen3":
-        sys.exit(f"{path}: model.architecture is {shape['architecture']}; this benchmark has qwen3 only")
-    if rest or experiment["batch"].get("micro_sequences", 0) not in (0, sequences):
-        sys.exit(f"{path}: this benchmark does a step in one piece: batch.micro_sequences must be {sequences} or 0")
+    shape.setdefault("architecture", "qwen3")
+    if shape["architecture"] not in ("qwen2", "qwen3"):
+        sys.exit(f"{path}: model.architecture is {shape['architecture']}; expected qwen2 or qwen3")
+    micro = arguments.micro_sequences or batch.get("micro_sequences", 0) or sequences
+    if rest or sequences % micro:
+        sys.exit(f"{path}: batch.global_tokens must be whole micro-batches of {micro} sequences of {time_steps} tokens")
     shape["head_dim"] = shape.get("head_dim") or shape["hidden_size"] // shape["num_attention_heads"]
     for key in ("rope_theta", "rms_norm_eps"):
         shape[key] = float(shape[key])  # YAML 1.1 reads 1e-6 as a string
     clip_norm = float(experiment.get("optimizer", {}).get("clip_norm", 1.0))
-    return shape, sequences, time_steps, clip_norm
+    return shape, micro, sequences // micro, time_steps, clip_norm
 
 
 def make_adamw(torch, parameters, device):
@@ -128,20 +136,21 @@ def measure(torch, arguments, experiment, mode):
     """Seconds of each measured step, and the number of parameters."""
     from torch_model import Model
 
-    shape, sequences, time_steps, clip_norm = experiment
+    shape, micro, micro_steps, time_steps, clip_norm = experiment
     torch.manual_seed(arguments.seed)
     device = torch.device(arguments.device)
     model = Model(shape, time_steps).to(device)
     optimizers = make_optimizers(torch, model, arguments.optimizer, arguments.device, mode == "compile")
     forward = torch.compile(model) if mode == "compile" else model
-    tokens = torch.randint(0, shape["vocab_size"], (sequences, time_steps + 1), device=device)
+    tokens = torch.randint(0, shape["vocab_size"], (micro, time_steps + 1), device=device)
     ids, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     seconds = []
     for _ in range(arguments.warmup + arguments.steps):
         start = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16"):
-            loss = forward(ids, targets)
-        loss.backward()
+        for _ in range(micro_steps):
+            with torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16"):
+                loss = forward(ids, targets)
+            (loss / micro_steps).backward()
         if clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         for optimizer in optimizers:
@@ -168,7 +177,7 @@ def summarize(torch, arguments, seconds, tokens, parameters, mode):
 def main():
     arguments = parse_arguments()
     with_environment(arguments.threads)
-    experiment = read_experiment(arguments.config)
+    experiment = read_experiment(arguments.config, arguments)
     import torch
 
     if arguments.threads:
@@ -182,7 +191,7 @@ def main():
     results = []
     for mode in modes:
         seconds, parameters = measure(torch, arguments, experiment, mode)
-        result = summarize(torch, arguments, seconds, experiment[1] * experiment[2], parameters, mode)
+        result = summarize(torch, arguments, seconds, experiment[1] * experiment[2] * experiment[3], parameters, mode)
         print(f"torch {result['torch']} {mode:<7} {arguments.optimizer:<10} {result['threads']} threads: "
               f"{result['tokens_per_s']:9.1f} tokens/s, spread {100 * result['spread']:.0f} %, "
               f"{result['step_ms']:.1f} ms a step")  # fmt: skip
