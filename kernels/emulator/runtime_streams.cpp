@@ -5,7 +5,7 @@
 #include <random>
 
 #include "device_emulation.h"
-#include "launch_count.h"
+#include "kernels/launch_count.h"
 #include "launch_log.h"
 #include "options.h"
 #include "report.h"
