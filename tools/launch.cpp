@@ -38,7 +38,7 @@ constexpr const char* kFooter =
 // The texts of flags that are read only when all are there.
 struct Texts {
   std::string nodes = "1", processes = "auto", redirects = "0", tee = "0", filter, log_dir;
-  std::string signals = "SIGTERM,SIGINT,SIGHUP,SIGQUIT", backend;
+  std::string signals = "SIGTERM,SIGINT,SIGHUP,SIGQUIT", backend, rendezvous;
 };
 
 // Counted in a process of its own: the launcher itself has no use for a CUDA driver in its memory.
@@ -129,6 +129,10 @@ void add_nodes(CLI::App& command, launch::Options& options, Texts& texts) {
   command.add_option("--rdzv-id,--rdzv_id", options.rdzv_id, "The run's id, the same on all nodes");
   command.add_option("--rdzv-backend,--rdzv_backend", texts.backend, "static or c10d, as torchrun has them")
       ->check(CLI::IsMember({"static", "c10d"}));
+  command.add_option(
+      "--rdzv-conf,--rdzv_conf", texts.rendezvous,
+      "KEY=SECONDS,...: join_timeout (600) until enough nodes have come, last_call_timeout (30)\n"
+      "for more than MIN, keep_alive_timeout (15) until a silent node counts as lost");
   command.add_option("--local-addr,--local_addr", options.local_addr,
                      "What the other nodes reach this one by, if it is not found out rightly");
 }
@@ -157,6 +161,7 @@ void add_ending(CLI::App& command, launch::Options& options, Texts& texts) {
 
 void read_texts(const Texts& texts, launch::Options& options) {
   options.nodes = launch::parse_nodes(texts.nodes);
+  if (!texts.rendezvous.empty()) launch::parse_rendezvous(texts.rendezvous, options);
   options.processes = process_count(texts.processes);
   options.redirects = launch::parse_streams("--redirects", texts.redirects);
   options.tee = launch::parse_streams("--tee", texts.tee);
@@ -181,6 +186,8 @@ void add_launch(CLI::App& app, Action& action, std::vector<std::string>& words) 
   add_nodes(*command, shared->options, shared->texts);
   add_output(*command, shared->texts);
   add_ending(*command, shared->options, shared->texts);
+  for (CLI::Option* option : command->get_options())
+    if (option->get_items_expected_max() > 0) option->take_last();  // as torchrun does
   command->footer(kFooter);
   take_command(app, *command, words, shared->options);
   command->callback([shared, &action] {

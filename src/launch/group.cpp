@@ -63,7 +63,8 @@ Outcome WorkerGroup::run() {
     throw;
   }
   for (Worker& worker : workers_) worker.close_pipes();
-  if (outcome_.ending == Ending::signalled) outcome_.code = code_after_signal();
+  if (outcome_.ending == Ending::signalled || outcome_.ending == Ending::recalled)
+    outcome_.code = code_after_signal();
   return outcome_;
 }
 
@@ -136,6 +137,7 @@ void WorkerGroup::after_control() {
 
 void WorkerGroup::after_news() {
   outcome_.ending = Ending::recalled;
+  passed_signal_ = SIGTERM;
   begin_to_stop(SIGTERM);
 }
 

@@ -1,16 +1,17 @@
 #include "launch/launch.h"
 
-#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <array>
+#include <memory>
 #include <random>
+#include <sstream>
 
 #include "base/error.h"
+#include "launch/meeting.h"
 #include "launch/supervise.h"
 
 namespace polar::launch {
@@ -19,19 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kDefaultPort = 29500;  // torchrun's
-
-// A port of this machine that is free now.
-int free_port() {
-  const Descriptor socket_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_ANY);
-  socklen_t size = sizeof address;
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  if (bind(socket_.number(), generic, size) != 0 || getsockname(socket_.number(), generic, &size) != 0)
-    fail("no free TCP port was found for the workers to meet at; give one with --master-port");
-  return ntohs(address.sin_port);
-}
 
 std::string random_id() {
   std::random_device random;
@@ -46,12 +34,13 @@ bool is_final(const Options& options, int status) {
          code <= static_cast<int>(ExitCode::stopped_by_guard);
 }
 
-void report(Console& console, const Failure& failure) {
-  console.say(fmt::format("first failure: {}: {}", failure.worker, describe_status(failure.status)));
+std::string to_text(const Failure& failure) {
+  std::string text = fmt::format("first failure: {}: {}", failure.worker, describe_status(failure.status));
   if (WIFSIGNALED(failure.status) && WTERMSIG(failure.status) == SIGKILL)
-    console.say("  SIGKILL comes from outside: out of memory (see dmesg), a batch system, or a person");
-  if (failure.tail.empty()) console.say("  it has written nothing");
-  for (const std::string& line : failure.tail) console.say("  | " + line);
+    text += "\n  SIGKILL comes from outside: out of memory (see dmesg), a batch system, or a person";
+  if (failure.tail.empty()) text += "\n  it has written nothing";
+  for (const std::string& line : failure.tail) text += "\n  | " + line;
+  return text;
 }
 
 // The launcher of one node: attempts until one succeeds or no restart is left.
@@ -62,7 +51,8 @@ class Agent {
 
   int run() {
     try {
-      const int code = attempts();
+      say_threads();
+      const int code = options_.nodes.most == 1 ? attempts() : rounds();
       console_.finish(kLastWords);
       return code;
     } catch (...) {
@@ -74,18 +64,93 @@ class Agent {
  private:
   static constexpr double kLastWords = 5;  // s that a slow reader of the output gets at the end
 
-  int attempts() {
-    const std::string run_id = options_.rdzv_id.empty() ? random_id() : options_.rdzv_id;
+  void say_threads() {
     if (options_.processes > 1 && std::getenv("OMP_NUM_THREADS") == nullptr)
       console_.say(
           fmt::format("{} workers on this node: OMP_NUM_THREADS={} each, the cores divided among them",
                       options_.processes, default_threads(options_.processes)));
+    if (options_.redirects.any() || options_.tee.any())
+      console_.say(fmt::format("output of the workers in {}", options_.log_dir.string()));
+  }
+
+  void say_lines(const std::string& text) {
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) console_.say(line);
+  }
+
+  // One node.
+  int attempts() {
+    const std::string run_id = options_.rdzv_id.empty() ? random_id() : options_.rdzv_id;
     for (int attempt = 0;; ++attempt) {
       const Assignment assignment = assign(run_id, attempt);
       const Outcome outcome = WorkerGroup(options_, assignment, program_, console_, events_).run();
-      if (outcome.failure) report(console_, *outcome.failure);
+      if (outcome.failure) say_lines(to_text(*outcome.failure));
       if (!restarts(outcome, attempt)) return outcome.code;
       console_.say(fmt::format("restart {} of {}", attempt + 1, options_.max_restarts));
+    }
+  }
+
+  // Several nodes.
+  int rounds() {
+    Meeting meeting(options_, console_, events_);
+    while (const std::optional<Assignment> assignment = meeting.join()) {
+      std::unique_ptr<RoundWatch> watch = meeting.watch();
+      Outcome outcome = run_watched(*assignment, *watch);
+      if (outcome.ending == Ending::abandoned) return outcome.code;
+      const Verdict verdict = settle(*assignment, outcome, *watch, meeting.holds_store());
+      watch.reset();
+      say_lines(verdict.text);
+      meeting.leave(verdict);
+      if (outcome.ending == Ending::signalled) return outcome.code;
+      if (verdict.next != Verdict::Next::restart) return verdict.code >= 0 ? verdict.code : outcome.code;
+      console_.say("all nodes start again");
+    }
+    return meeting.code();
+  }
+
+  Outcome run_watched(const Assignment& assignment, RoundWatch& watch) {
+    Events events = events_;
+    events.news = watch.descriptor();
+    try {
+      return WorkerGroup(options_, assignment, program_, console_, events).run();
+    } catch (const Error& e) {
+      watch.conclude(false, RoundWatch::Gone::none, static_cast<int>(e.code()),
+                     fmt::format("node {} cannot go on: {}", assignment.node, e.what()));
+      throw;
+    }
+  }
+
+  Verdict settle(const Assignment& assignment, Outcome& outcome, RoundWatch& watch, bool holds_store) {
+    if (outcome.ending == Ending::succeeded) {
+      watch.succeeded();
+      wait_for_the_others(outcome, watch);
+    }
+    if (outcome.ending == Ending::failed)
+      return watch.conclude(!is_final(options_, outcome.failure->status), RoundWatch::Gone::none,
+                            outcome.code, to_text(*outcome.failure));
+    if (outcome.ending == Ending::signalled) {
+      // Under MIN:MAX the others go on without a node that was told to stop, if they are enough.
+      const bool enough = !holds_store && options_.nodes.least < options_.nodes.most &&
+                          assignment.nodes > options_.nodes.least;
+      return watch.conclude(enough, RoundWatch::Gone::stopped, -1,
+                            fmt::format("node {} was told to stop", assignment.node));
+    }
+    return watch.verdict();
+  }
+
+  void wait_for_the_others(Outcome& outcome, const RoundWatch& watch) {
+    while (true) {
+      console_.write();
+      std::array<pollfd, 3> entries{{{watch.descriptor(), POLLIN, 0},
+                                     {events_.control, POLLIN, 0},
+                                     {console_.waiting_for(), POLLOUT, 0}}};
+      poll(entries.data(), entries.size(), -1);
+      if (entries[0].revents != 0) return;
+      const std::optional<int> signal = read_control(events_);
+      if (!signal) continue;
+      outcome.ending = Ending::signalled;
+      outcome.code = 128 + *signal;
+      return;
     }
   }
 
@@ -121,8 +186,8 @@ class Agent {
 int run(const Options& given) {
   check(given);
   Options options = given;
-  if (options.nodes.most == 1 && options.rdzv_endpoint.empty() && options.master_addr.empty() &&
-      options.master_port == 0)
+  // One node meets nobody: an endpoint (torchrun's users write localhost:0) changes nothing.
+  if (options.nodes.most == 1 && options.master_addr.empty() && options.master_port == 0)
     options.standalone = true;
   if ((options.redirects.any() || options.tee.any()) && options.log_dir.empty()) {
     std::string name = fs::temp_directory_path() / "polartrain-launch-XXXXXX";

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <csignal>
+#include <cstdlib>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -120,6 +121,24 @@ std::vector<int> parse_signals(const std::string& flag, const std::string& text)
   return signals;
 }
 
+void parse_rendezvous(const std::string& text, Options& options) {
+  const std::map<std::string, double*> known{{"join_timeout", &options.join_timeout},
+                                             {"last_call_timeout", &options.last_call},
+                                             {"keep_alive_timeout", &options.lost_after}};
+  for (const std::string& entry : split(text, ',')) {
+    const size_t equals = entry.find('=');
+    const auto found = known.find(entry.substr(0, equals));
+    char* end = nullptr;
+    const double value = equals == std::string::npos ? -1 : std::strtod(entry.c_str() + equals + 1, &end);
+    if (found == known.end() || !(value > 0) || *end != 0)
+      fail_usage(
+          "--rdzv-conf: found '{}', expected join_timeout, last_call_timeout or keep_alive_timeout, each "
+          "=SECONDS",
+          entry);
+    *found->second = value;
+  }
+}
+
 Endpoint parse_endpoint(const std::string& flag, const std::string& text, int default_port) {
   const auto refuse = [&] {
     fail_usage("{}: found '{}', expected HOST:PORT such as node0:29500, or [fe80::1]:29500", flag, text);
@@ -146,6 +165,8 @@ void check(const Options& options) {
     fail_usage("--master-port: found {}, expected a port from 1 to 65535", options.master_port);
   if (options.max_restarts < 0)
     fail_usage("--max-restarts: found {}, expected 0 or more", options.max_restarts);
+  if (options.monitor_interval < 0.001)
+    fail_usage("--monitor-interval: found {}, expected seconds, at least 0.001", options.monitor_interval);
   if (options.grace_period < 0)
     fail_usage("--grace-period: found {}, expected seconds, 0 or more", options.grace_period);
   if (options.standalone && (several || meets_at_endpoint))

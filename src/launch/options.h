@@ -56,6 +56,9 @@ StreamChoice parse_streams(const std::string& flag, const std::string& text);   
 std::set<int> parse_ranks(const std::string& flag, const std::string& text);       // "0,2"
 std::vector<int> parse_signals(const std::string& flag, const std::string& text);  // "SIGTERM,SIGINT"
 
+// torchrun's "key=value,...": join_timeout, last_call_timeout and keep_alive_timeout, in seconds.
+void parse_rendezvous(const std::string& text, Options& options);
+
 struct Endpoint {
   std::string host;
   int port;

@@ -26,6 +26,9 @@ struct Assignment {
   int attempt = 0;  // TORCHELASTIC_RESTART_COUNT
 };
 
+// A TCP port of this machine that is free now.
+int free_port();
+
 // The whole environment ("NAME=value") of a worker: the launcher's own and torchrun's variables.
 std::vector<std::string> worker_environment(const Options& options, const Assignment& assignment,
                                             int local_rank);
