@@ -1,0 +1,90 @@
+// Which rank owns which parameter, and in which buckets gradients travel to their owners and weights back.
+//
+// Matrices of matrix groups are never cut: they lie whole in the part of their owner, in buckets of
+// consecutive layers in the order of the backward pass. Within a bucket they go, the most expensive first, to
+// the least loaded rank (longest processing time first), with the loads of the buckets before carried over;
+// the load is the cost of a polar step, s^2 (2 l + s) for sides s <= l. All other parameters are cut into
+// equal ranges of elements.
+//
+// A bucket is N parts of equal length, part r for rank r: reduce-scatter takes it to the owners, all-gather
+// back. What a part is longer than its pieces is padding. The plan is a pure function of its arguments: the
+// same on all ranks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tensor/registry.h"
+
+namespace polar {
+
+struct ShardOptions {
+  int world_size = 1;
+  // 0: the smallest number of layers a bucket with which padding is at most max_padding, but at least two
+  // buckets of matrices; if none reaches that, the one of least padding.
+  int64_t layers_per_bucket = 0;
+  double max_padding = 1.15;
+};
+
+struct Bucket {
+  // Elements [begin, begin + count) of a parameter: all of a matrix, a range of anything else.
+  struct Piece {
+    int parameter = 0;  // index in the registry
+    int64_t begin = 0, count = 0;
+    int owner = 0;         // rank
+    int64_t position = 0;  // in the owner's part, elements; a multiple of ParameterRegistry::kAlignment
+  };
+  std::string name;  // "layers 20-23"
+  std::vector<Piece> pieces;
+  int64_t part = 0;  // elements of each rank's part, padding included
+};
+
+class ShardPlan {
+ public:
+  // `is_matrix`: by parameter index, whether a matrix group has it. Error (exit code 2) for a world size
+  // below 1.
+  ShardPlan(const ParameterRegistry& registry, const std::vector<bool>& is_matrix,
+            const ShardOptions& options);
+
+  int world_size() const { return options_.world_size; }
+  int64_t layers_per_bucket() const { return layers_per_bucket_; }
+  // In the order in which the backward pass completes them; the last holds the element-wise parameters.
+  const std::vector<Bucket>& buckets() const { return buckets_; }
+  // Where rank-independent arithmetic finds bucket b in a rank's own parts laid end to end.
+  int64_t own_offset(size_t bucket) const;
+  int64_t own_elements() const { return own_offset(buckets_.size()); }  // of one rank, padding included
+  int64_t largest_bucket() const;                                       // elements of all its parts
+
+  // Elements sent for matrices over elements of matrices, at least 1.
+  double padding() const;
+  // The largest load of a rank over the mean, at least 1.
+  double imbalance() const;
+  // Polar work of each rank, in units of s^2 (2 l + s).
+  const std::vector<double>& loads() const { return loads_; }
+  // Ring elements that a rank sends in a step: a reduce-scatter and an all-gather of every bucket.
+  int64_t elements_sent() const;
+
+  // XXH3-64 of everything above: equal plans have equal hashes.
+  uint64_t hash() const;
+  // A line a bucket, and what each rank owns.
+  std::string table() const;
+
+ private:
+  struct Layered;
+  void add_matrices(const Layered& layered, int64_t layers_per_bucket);
+  void add_elements(const std::vector<int>& elements);
+  void choose_layers(const Layered& layered);
+
+  const ParameterRegistry& registry_;
+  ShardOptions options_;
+  int64_t layers_per_bucket_ = 0;
+  std::vector<Bucket> buckets_;
+  std::vector<double> loads_;
+  size_t matrix_buckets_ = 0;
+};
+
+// The layer of "model.layers.11.mlp.up_proj.weight": 11; -1 for a parameter of no layer.
+int64_t layer_of(const std::string& name);
+
+}  // namespace polar

@@ -1,0 +1,111 @@
+// The sharding plan of the presets, for every number of ranks, without any device.
+#include "optim/shard_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "base/error.h"
+#include "config/experiment.h"
+#include "model/model.h"
+#include "optim/routing.h"
+
+namespace polar::test {
+namespace {
+
+struct Preset {
+  explicit Preset(const std::string& name)
+      : experiment(load_experiment(std::string(POLAR_SOURCE_DIR) + "/configs/models/" + name + ".yaml", {})),
+        model(experiment.model, ModelUse{}) {
+    for (const Parameter& p : registry().parameters()) is_matrix.push_back(p.role == Role::matrix);
+  }
+  const ParameterRegistry& registry() const { return model.registry(); }
+  ShardPlan plan(int ranks, int64_t layers = 0) const {
+    return ShardPlan(registry(), is_matrix, {.world_size = ranks, .layers_per_bucket = layers});
+  }
+  Experiment experiment;
+  Model model;
+  std::vector<bool> is_matrix;
+};
+
+const char* const kPresets[] = {"124m",         "qwen2.5-0.5b", "qwen2.5-1.5b",  "qwen2.5-3b",
+                                "qwen3-0.6b",   "qwen3-1.7b",   "polargrad-540m"};
+
+class ShardPlans : public testing::TestWithParam<const char*> {};
+
+TEST_P(ShardPlans, EveryElementHasOneOwnerAndAPlaceOfItsOwn) {
+  const Preset preset(GetParam());
+  for (const int ranks : {1, 2, 3, 7, 8, 64}) {
+    const ShardPlan plan = preset.plan(ranks);
+    std::map<int, int64_t> covered;  // elements of each parameter so far, in order
+    for (const Bucket& bucket : plan.buckets()) {
+      std::map<int, int64_t> end;  // of each rank's part
+      for (const Bucket::Piece& piece : bucket.pieces) {
+        ASSERT_EQ(piece.begin, covered[piece.parameter]);
+        covered[piece.parameter] += piece.count;
+        ASSERT_GE(piece.owner, 0);
+        ASSERT_LT(piece.owner, ranks);
+        ASSERT_GE(piece.position, end[piece.owner]);
+        end[piece.owner] = piece.position + piece.count;
+        ASSERT_LE(end[piece.owner], bucket.part);
+        ASSERT_EQ(piece.position % ParameterRegistry::kAlignment, 0);
+        if (preset.is_matrix[static_cast<size_t>(piece.parameter)]) {
+          ASSERT_EQ(piece.count, preset.registry()[piece.parameter].count());
+        }
+      }
+    }
+    ASSERT_EQ(covered.size(), preset.registry().parameters().size());
+    for (const auto& [parameter, count] : covered) ASSERT_EQ(count, preset.registry()[parameter].count());
+  }
+}
+
+// The matrices of the last layers are in the first bucket: backward completes it first.
+TEST_P(ShardPlans, BucketsFollowTheBackwardPass) {
+  const Preset preset(GetParam());
+  const ShardPlan plan = preset.plan(4);
+  int64_t before = 1 << 20;
+  for (size_t b = 0; b + 1 < plan.buckets().size(); ++b) {
+    int64_t least = before;
+    for (const Bucket::Piece& piece : plan.buckets()[b].pieces) {
+      const int64_t layer = layer_of(preset.registry()[piece.parameter].name);
+      EXPECT_LT(layer, before);
+      least = std::min(least, layer);
+    }
+    before = least;
+  }
+  EXPECT_GE(plan.buckets().size(), 3u);  // two of matrices at least
+}
+
+// Padding is at most 1.15 wherever any number of layers a bucket gets there, else no more than the best
+// does; and the loads are then nearly as equal as without buckets.
+TEST_P(ShardPlans, LittlePaddingAndEqualLoads) {
+  const Preset preset(GetParam());
+  const int64_t layers = preset.experiment.model.num_hidden_layers;
+  for (const int ranks : {2, 4, 8, 16, 32, 64}) {
+    const ShardPlan plan = preset.plan(ranks);
+    double least = plan.padding();
+    for (int64_t k = 1; k <= layers / 2; ++k) least = std::min(least, preset.plan(ranks, k).padding());
+    EXPECT_LE(plan.padding(), std::max(1.15, least)) << ranks << " ranks";
+    const double whole = preset.plan(ranks, layers).imbalance();
+    EXPECT_LE(plan.imbalance(), std::max(1.10, 1.13 * whole)) << ranks << " ranks";
+    RecordProperty("ranks" + std::to_string(ranks),
+                   std::to_string(plan.layers_per_bucket()) + " layers, padding " +
+                       std::to_string(plan.padding()) + ", imbalance " + std::to_string(plan.imbalance()) +
+                       " (whole " + std::to_string(whole) + ")");
+    if (std::getenv("POLAR_SHOW"))
+      std::printf("%-16s N %2d: %2d layers, padding %.3f, imbalance %.3f (whole model %.3f)\n", GetParam(), ranks,
+                  static_cast<int>(plan.layers_per_bucket()), plan.padding(), plan.imbalance(), whole);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Presets, ShardPlans, testing::ValuesIn(kPresets), [](const auto& test) {
+  std::string name = test.param;
+  for (char& c : name)
+    if (c == '-' || c == '.') c = '_';
+  return name;
+});
+
+}  // namespace
+}  // namespace polar::test
