@@ -13,6 +13,9 @@ namespace polar {
 
 using Action = std::function<ExitCode()>;
 
+// Version and commit, e.g. "0.1.0 (3f2a91c)".
+std::string program_version();
+
 void add_train(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);

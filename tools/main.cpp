@@ -12,6 +12,10 @@
 #include "command.h"
 #include "ops/ops.h"
 
+std::string polar::program_version() {
+  return fmt::format("{} ({})", POLAR_VERSION, POLAR_COMMIT);
+}
+
 namespace {
 
 constexpr const char* kFooter =
@@ -42,7 +46,7 @@ int run(int argc, char** argv) {
   app.footer(kFooter);
   app.require_subcommand(1);
   app.set_version_flag("--version", [] {
-    return fmt::format("polartrain {} ({})\n{}", POLAR_VERSION, POLAR_COMMIT, polar::describe_backends());
+    return fmt::format("polartrain {}\n{}", polar::program_version(), polar::describe_backends());
   });
   polar::Action action;
   polar::add_train(app, action);

@@ -34,6 +34,7 @@ void add_train(CLI::App& app, Action& action) {
       "Example: polartrain train configs/demo.yaml train.max_steps=20 run.dir=runs/try");
   command->callback([options, &action] {
     action = [options] {
+      options->train.program = program_version();
       return train(load_experiment(options->config, options->overrides), options->train);
     };
   });

@@ -10,17 +10,15 @@
 namespace polar {
 namespace {
 
-constexpr int kDevice = 0;  // one process, one GPU: the first that CUDA_VISIBLE_DEVICES leaves
-
 #ifdef POLAR_HAVE_CUDA
-std::string cuda_problem() {
-  const cuda::DeviceCheck check = cuda::check_device(kDevice);
+std::string cuda_problem(int index) {
+  const cuda::DeviceCheck check = cuda::check_device(index);
   return check.usable ? "" : check.found;
 }
 std::unique_ptr<Ops> make_cuda(const DeviceOptions& options) {
   const cuda::AttentionSettings attention{options.attention_engine, options.attention_choices};
   if (options.plan_only) return std::make_unique<cuda::CudaOps>(cuda::CudaOps::PlanOnly{attention});
-  return std::make_unique<cuda::CudaOps>(kDevice, options.gemm_cache, attention);
+  return std::make_unique<cuda::CudaOps>(options.index, options.gemm_cache, attention);
 }
 int count_usable() {
   return cuda::count_usable();
@@ -28,7 +26,7 @@ int count_usable() {
 constexpr bool kHaveCuda = true;
 #else
 constexpr bool kHaveCuda = false;
-std::string cuda_problem() {
+std::string cuda_problem(int /*index*/) {
   return "this binary was built without CUDA";
 }
 int count_usable() {
@@ -53,7 +51,7 @@ std::unique_ptr<Ops> make_ops(const DeviceOptions& options) {
   if (options.device != "auto" && options.device != "cuda")
     fail_usage("device '{}': expected auto, cpu or cuda", options.device);
   if (options.plan_only && options.device == "cuda" && kHaveCuda) return make_cuda(options);
-  const std::string problem = cuda_problem();
+  const std::string problem = cuda_problem(options.index);
   if (problem.empty()) return make_cuda(options);
   if (options.device == "auto") return make_cpu(options);
   fail_usage("device 'cuda': found {}; `polartrain --version` lists the devices, device 'cpu' always works",

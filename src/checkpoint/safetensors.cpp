@@ -173,6 +173,17 @@ std::span<const std::byte> SafetensorsFile::bytes(const TensorInfo& tensor) cons
   return file_.bytes().subspan(tensor.begin, tensor.end - tensor.begin);
 }
 
+void SafetensorsFile::read_range(std::string_view name, int64_t begin, const Tensor& out) const {
+  const TensorInfo& tensor = info(name);
+  if (tensor.type != stored_type_of(out.dtype))
+    fail("{}: tensor {} is {}, expected {}", path().string(), name, name_of(tensor.type),
+         name_of(stored_type_of(out.dtype)));
+  if (begin < 0 || begin + out.count() > tensor.shape.count())
+    fail("{}: tensor {} has {} elements, expected at least {}", path().string(), name, tensor.shape.count(),
+         begin + out.count());
+  std::memcpy(out.data, bytes(tensor).data() + static_cast<size_t>(begin) * size_of(out.dtype), out.bytes());
+}
+
 void SafetensorsFile::read(std::string_view name, const Tensor& out) const {
   const TensorInfo& found = info(name);
   if (found.shape != out.shape)

@@ -59,6 +59,8 @@ class SafetensorsFile {
   // Copies a tensor into the caller's host memory, converted to its type. The shape must be equal.
   // Possible: any float to f32 or f64; F32 or BF16 to bf16 (nearest even); I32 or I64 to i32 (range checked).
   void read(std::string_view name, const Tensor& out) const;
+  // The same for elements [begin, begin + out.count()), taken flat; the stored type must be `out`'s.
+  void read_range(std::string_view name, int64_t begin, const Tensor& out) const;
 
  private:
   MappedFile file_;
@@ -85,6 +87,9 @@ class TensorSource {
   bool contains(std::string_view name) const { return place_.find(name) != place_.end(); }
   const TensorInfo& info(std::string_view name) const { return file_of(name).info(name); }
   void read(std::string_view name, const Tensor& out) const { file_of(name).read(name, out); }
+  void read_range(std::string_view name, int64_t begin, const Tensor& out) const {
+    file_of(name).read_range(name, begin, out);
+  }
 
  private:
   const SafetensorsFile& file_of(std::string_view name) const;

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoint/manifest.h"
+#include "checkpoint/parts.h"
 
 namespace polar {
 namespace fs = std::filesystem;
@@ -38,12 +39,18 @@ void check_name(const std::string& name) {
     fail("a checkpoint cannot hold a small file named \"{}\"", name);
 }
 
-Manifest write_files(const fs::path& dir, const CheckpointContent& content) {
-  std::vector<std::string> names{"model.safetensors"};
-  write_safetensors(dir / names.back(), content.model, {}, content.floats_as);
-  if (!content.optimizer.empty()) {
-    names.push_back("optimizer.safetensors");
-    write_safetensors(dir / names.back(), content.optimizer);
+Manifest write_files(const fs::path& dir, const fs::path& parts, const CheckpointContent& content) {
+  std::vector<std::string> names;
+  if (content.part.world_size > 1) {
+    names = write_part(dir, content);
+    gather_parts(dir, parts, content, names);
+  } else {
+    names.push_back("model.safetensors");
+    write_safetensors(dir / names.back(), content.model, {}, content.floats_as);
+    if (!content.optimizer.empty()) {
+      names.push_back("optimizer.safetensors");
+      write_safetensors(dir / names.back(), content.optimizer);
+    }
   }
   if (!content.state.is_null()) {
     names.push_back("state.json");
@@ -82,8 +89,10 @@ std::vector<int64_t> list_steps(const fs::path& run) {
 }
 
 void write_checkpoint(const fs::path& target, const CheckpointContent& content) {
-  AtomicDirectory directory(directory_path(target));
-  const Manifest manifest = write_files(directory.path(), content);
+  const fs::path path = directory_path(target), parts = parts_dir(path);
+  if (content.part.rank > 0) return hand_over_part(parts, content);  // rank 0 does the rest
+  AtomicDirectory directory(path);
+  const Manifest manifest = write_files(directory.path(), parts, content);
   write_file(directory.path() / kManifestName, format_manifest(manifest));
   directory.publish();
 }
@@ -165,13 +174,18 @@ nlohmann::json read_state(const fs::path& dir) {
 }
 
 std::vector<std::string> recover(const fs::path& run) {
-  std::set<fs::path> unsettled;
+  std::set<fs::path> unsettled, left_parts;
   if (fs::is_directory(checkpoints_dir(run)))
     for (const fs::directory_entry& entry : fs::directory_iterator(checkpoints_dir(run))) {
-      const std::string name = settled_name(entry.path().filename().string());
+      const std::string file = entry.path().filename().string(), name = settled_name(file);
+      if (is_parts_name(file)) left_parts.insert(entry.path());
       if (parse_step(name)) unsettled.insert(checkpoints_dir(run) / name);
     }
   std::vector<std::string> lines;
+  for (const fs::path& parts : left_parts) {
+    fs::remove_all(parts);
+    lines.push_back(fmt::format("removed {}: parts of a checkpoint that was not completed", parts.string()));
+  }
   for (const fs::path& dir : unsettled)
     for (std::string& line : settle_directory(dir)) lines.push_back(std::move(line));
   return lines;

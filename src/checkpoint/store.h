@@ -7,6 +7,10 @@
 //     ...                     small files of the caller (config.json, tokenizer)
 //     manifest.json           size and XXH3-128 of each of them
 //
+// Written by N processes, it has model-0000i-of-0000N.safetensors (and optimizer-...) of rank i - 1 and an
+// index (model.safetensors.index.json) as Hugging Face has it; every process sees the same file system. Until
+// rank 0 has them, the files of the others lie in ".step-00000100.parts".
+//
 // Saving follows base/atomic_directory.h: everything goes to ".step-00000100.tmp", the manifest last, every
 // file and the directory flushed, then one rename. A crash at any byte leaves all earlier checkpoints as they
 // were. Saving a step that exists already replaces it (the run may have gone back, or gone another way
@@ -31,12 +35,21 @@ struct SmallFile {
   std::string content;
 };
 
+// One process's share of a checkpoint that several write: the tensors that it gives are written by it, into
+// files named after it; rank 0 gives everything else, gathers the files and puts the checkpoint in place.
+struct CheckpointPart {
+  int rank = 0, world_size = 1;
+  std::string token;             // the same on all ranks and different in every start of the run
+  double timeout_seconds = 600;  // how long rank 0 waits for the files of the others
+};
+
 // What a checkpoint holds. The tensors are views of host memory that must not change while it is written.
 struct CheckpointContent {
   std::vector<NamedTensor> model;
   std::vector<NamedTensor> optimizer;  // none: no optimizer.safetensors
   nlohmann::json state;                // null: no state.json
   std::vector<SmallFile> files;
+  CheckpointPart part;
   std::optional<DType> floats_as;  // the type of the weights in model.safetensors; default: as they are
 };
 

@@ -10,6 +10,7 @@ void save_and_retain(const CheckpointWriter::Request& request) {
   } catch (const std::exception& e) {
     fail("saving checkpoint step {}: {}", request.step, e.what());
   }
+  if (request.content.part.rank > 0) return;  // rank 0 deletes
   try {
     Retention retention = request.retention;
     retention.saved = request.step;

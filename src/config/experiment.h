@@ -88,6 +88,14 @@ struct AttentionConfig {
   bool operator==(const AttentionConfig&) const = default;
 };
 
+struct DistributedConfig {
+  std::string backend = "auto";  // auto | gloo | nccl
+  double timeout_seconds =
+      300.0;  // of a collective operation, of the ranks' meeting, of a part of a checkpoint
+
+  bool operator==(const DistributedConfig&) const = default;
+};
+
 struct Experiment {
   RunConfig run;
   ModelConfig model;
@@ -101,6 +109,7 @@ struct Experiment {
   GuardConfig guard;
   EvaluationConfig evaluation;
   CheckpointConfig checkpoint;
+  DistributedConfig distributed;
   LogConfig log;
 
   bool operator==(const Experiment&) const = default;

@@ -406,6 +406,22 @@ void fields(Visitor& visit, C& c) {
         c.tensorboard);
 }
 
+template <class Visitor, Section<DistributedConfig> C>
+void fields(Visitor& visit, C& c) {
+  visit({.name = "backend",
+         .doc = "what carries the collective operations; auto: nccl between GPUs, gloo between CPUs",
+         .choices = "auto | gloo | nccl",
+         .changes_result = false},
+        c.backend);
+  visit({.name = "timeout_seconds",
+         .unit = "s",
+         .doc = "how long a rank waits for the others: at the start, in an operation, for their parts of a "
+                "checkpoint",
+         .range = between(1, 86400),
+         .changes_result = false},
+        c.timeout_seconds);
+}
+
 template <class Visitor, Section<Experiment> C>
 void fields(Visitor& visit, C& c) {
   visit({.name = "run", .doc = "the run itself"}, c.run);
@@ -423,6 +439,7 @@ void fields(Visitor& visit, C& c) {
   visit({.name = "guard", .doc = "against spikes of the loss"}, c.guard);
   visit({.name = "evaluation", .doc = "validation during training"}, c.evaluation);
   visit({.name = "checkpoint", .doc = "when to save and what to keep"}, c.checkpoint);
+  visit({.name = "distributed", .doc = "several processes: see polartrain launch"}, c.distributed);
   visit({.name = "log", .doc = "what is written about the run"}, c.log);
 }
 

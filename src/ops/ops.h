@@ -350,6 +350,7 @@ class Ops {
 
 struct DeviceOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda"
+  int index = 0;                // CUDA: which of the GPUs that CUDA_VISIBLE_DEVICES leaves
   int threads = 0;              // CPU threads; 0: OMP_NUM_THREADS, else all cores this process may use
   // CUDA: the file that keeps which GEMM algorithms were measured to be the fastest. Empty: nothing is
   // measured, the library's first proposal is taken. Either way a run that goes on computes the same bits.

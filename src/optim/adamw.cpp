@@ -17,11 +17,12 @@ int64_t aligned(int64_t elements) {
 AdamWGroup::AdamWGroup(GroupConfig config, std::vector<Member> members, DType dtype)
     : Group(std::move(config), std::move(members)), dtype_(dtype) {
   for (const Member& member : members_) {
-    const int64_t end = member.offset + member.shape.count();
-    if (!runs_.empty() && member.offset <= aligned(runs_.back().offset + runs_.back().count))
-      runs_.back().count = end - runs_.back().offset;
+    Run* before = runs_.empty() ? nullptr : &runs_.back();
+    if (before != nullptr && member.offset <= aligned(before->offset + before->count) &&
+        member.gradient - before->gradient == member.offset - before->offset)
+      before->count = member.offset + member.count - before->offset;
     else
-      runs_.push_back({member.offset, member.shape.count(), state_count()});
+      runs_.push_back({member.offset, member.gradient, member.count, state_count()});
   }
 }
 
@@ -52,7 +53,7 @@ void AdamWGroup::step(Ops& ops, const Tensor& lr, const StepTensors& tensors, co
   for (const Run& run : runs_) {
     const Shape shape{run.count};
     ops.adamw({.parameter = tensors.parameters.slice(run.offset, shape),
-               .gradient = tensors.gradients.slice(run.offset, shape),
+               .gradient = tensors.gradients.slice(run.gradient, shape),
                .m = m_.slice(run.state_offset, shape),
                .v = v_.slice(run.state_offset, shape),
                .lr = lr,
@@ -68,8 +69,12 @@ void AdamWGroup::step(Ops& ops, const Tensor& lr, const StepTensors& tensors, co
 std::vector<StateTensor> AdamWGroup::state() const {
   std::vector<StateTensor> list;
   for (const Member& member : members_) {
-    list.push_back({"adamw.m:" + member.name, m_.slice(state_offset(member), member.shape)});
-    list.push_back({"adamw.v:" + member.name, v_.slice(state_offset(member), member.shape)});
+    const Shape shape = member.whole() ? member.shape : Shape{member.count};
+    for (const auto& [name, state] : {std::pair{"adamw.m:", &m_}, {"adamw.v:", &v_}})
+      list.push_back({.name = name + member.name,
+                      .tensor = state->slice(state_offset(member), shape),
+                      .begin = member.begin,
+                      .whole = member.whole()});
   }
   return list;
 }

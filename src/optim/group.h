@@ -16,6 +16,10 @@ namespace polar {
 struct StateTensor {
   std::string name;  // "adamw.m:model.norm.weight"
   Tensor tensor;     // a view; the memory belongs to the arena
+  // What a rank has of a parameter that is cut over the ranks: elements from `begin` on, tensor flat. A whole
+  // one has the parameter's shape.
+  int64_t begin = 0;
+  bool whole = true;
 };
 
 // Scratch space of the matrix groups, which run one after the other: as large as the largest need.
@@ -58,11 +62,16 @@ class MatrixScratch {
 // One parameter of a group, as far as the optimizer needs it after construction.
 struct Member {
   std::string name;
-  Shape shape;
-  int64_t offset;  // in the flat parameter and gradient buffers
+  Shape shape;    // of the whole parameter
+  int64_t begin;  // elements [begin, begin + count) are this rank's: all, or a part of what is no matrix
+  int64_t count;
+  int64_t offset;    // of the first of them in the flat parameter buffer
+  int64_t gradient;  // of the first of them in the gradient buffer
+  bool whole() const { return count == shape.count(); }
 };
 
-// What a step works on: flat buffers in the registry's layout.
+// What a step works on: flat buffers in the registry's layout; the gradients, where the work is shared among
+// ranks, those of this rank's own parts of the buckets, end to end (ShardPlan::own_offset).
 struct StepTensors {
   Tensor parameters, gradients;
   Tensor weights;  // bf16 copy of the parameters that the products read, or empty

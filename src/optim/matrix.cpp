@@ -169,7 +169,7 @@ void MatrixGroup::prepare(Work& work) const {
 
   for (size_t i = 0; i < work.batch.end - work.batch.begin; ++i) {
     const Member& member = members_[work.batch.begin + i];
-    MomentumUpdate args{.gradient = work.tensors.gradients.slice(member.offset, member.shape),
+    MomentumUpdate args{.gradient = work.tensors.gradients.slice(member.gradient, member.shape),
                         .buffer = matrix_of(target, i),
                         .out = {},
                         .beta = 0.0,
@@ -226,7 +226,7 @@ std::vector<StateTensor> MatrixGroup::state() const {
   for (const Batch& batch : batches_)
     for (size_t i = 0; i < batch.end - batch.begin; ++i)
       list.push_back({"matrix.momentum:" + members_[batch.begin + i].name,
-                      matrix_of(momentum_.slice(batch.state_offset, batch.shape), i)});
+                      matrix_of(momentum_.slice(batch.state_offset, batch.shape), i), 0, true});
   return list;
 }
 

@@ -75,17 +75,46 @@ std::vector<Row> family_rows(const Group& group) {
   return rows;
 }
 
+// What a rank has of each parameter, by parameter index: all, nothing, or a range of elements.
+std::vector<std::vector<Member>> owned_parameters(const ParameterRegistry& registry,
+                                                  const Optimizer::Share& share) {
+  std::vector<std::vector<Member>> owned(registry.parameters().size());
+  if (share.plan == nullptr) {
+    for (size_t i = 0; i < owned.size(); ++i) {
+      const Parameter& p = registry.parameters()[i];
+      owned[i].push_back({p.name, p.shape, 0, p.count(), p.offset, p.offset});
+    }
+    return owned;
+  }
+  for (size_t b = 0; b < share.plan->buckets().size(); ++b)
+    for (const Bucket::Piece& piece : share.plan->buckets()[b].pieces) {
+      if (piece.owner != share.rank) continue;
+      const Parameter& p = registry[piece.parameter];
+      owned[static_cast<size_t>(piece.parameter)].push_back({p.name, p.shape, piece.begin, piece.count,
+                                                             p.offset + piece.begin,
+                                                             share.plan->own_offset(b) + piece.position});
+    }
+  return owned;
+}
+
 }  // namespace
 
+std::vector<bool> matrix_parameters(const OptimizerConfig& config, const ParameterRegistry& registry) {
+  std::vector<bool> matrices;
+  for (const int group : route_parameters(config.groups, registry))
+    matrices.push_back(config.groups[static_cast<size_t>(group)].type != GroupType::adamw);
+  return matrices;
+}
+
 Optimizer::Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedule,
-                     const ParameterRegistry& registry, int64_t max_steps, DType dtype)
+                     const ParameterRegistry& registry, int64_t max_steps, DType dtype, const Share& share)
     : max_steps_(max_steps), dtype_(dtype) {
   const std::vector<int> routes = route_parameters(config.groups, registry);
+  const std::vector<std::vector<Member>> owned = owned_parameters(registry, share);
   for (size_t g = 0; g < config.groups.size(); ++g) {
     std::vector<Member> members;
     for (size_t i = 0; i < routes.size(); ++i) {
-      const Parameter& p = registry.parameters()[i];
-      if (routes[i] == static_cast<int>(g)) members.push_back({p.name, p.shape, p.offset});
+      if (routes[i] == static_cast<int>(g)) members.insert(members.end(), owned[i].begin(), owned[i].end());
     }
     schedules_.push_back(config.groups[g].schedule.value_or(schedule));
     groups_.push_back(make_group(config.groups[g], std::move(members), dtype));

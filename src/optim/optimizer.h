@@ -10,6 +10,7 @@
 #include "ops/ops.h"
 #include "optim/config.h"
 #include "optim/group.h"
+#include "optim/shard_plan.h"
 #include "tensor/memory_plan.h"
 #include "tensor/registry.h"
 
@@ -19,20 +20,30 @@ namespace polar {
 // no device. Errors of the configuration are Errors with exit code 2 that name the group or the parameter.
 class Optimizer {
  public:
-  // `dtype` is that of parameters, gradients and state. The registry is read during construction only.
+  // Which rank of how many this is, where the work is shared among ranks.
+  struct Share {
+    const ShardPlan* plan = nullptr;  // none: everything is this rank's
+    int rank = 0;
+  };
+  // `dtype` is that of parameters, gradients and state. Registry and share are read during construction only.
   Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedule, const ParameterRegistry& registry,
-            int64_t max_steps, DType dtype);
+            int64_t max_steps, DType dtype, const Share& share);
+  Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedule, const ParameterRegistry& registry,
+            int64_t max_steps, DType dtype)
+      : Optimizer(config, schedule, registry, max_steps, dtype, Share{}) {}
 
   // Adds the state (category "optimizer") and the scratch space of a step (category "workspace").
   void plan(MemoryPlan& memory, const Ops& ops);
   // Takes the planned memory and sets the state to zero. `ops` must outlive the optimizer.
   void bind(Ops& ops, const Arena& arena);
 
-  // One update of all parameters, gradients are kept. `tensors.control` is what Ops::step_control wrote: if
-  // it says skip, nothing changes, bit for bit. Every call with the same tensors queues the same work.
+  // One update of all parameters that are this rank's, gradients are kept. `tensors.control` is what
+  // Ops::step_control wrote: if it says skip, nothing changes, bit for bit. Every call with the same tensors
+  // queues the same work.
   void step(const StepTensors& tensors);
 
-  // All state by parameter name, each in the shape of its parameter, as views of device memory:
+  // All state of this rank by parameter name, each in the shape of its parameter (StateTensor says more of
+  // what is cut), as views of device memory:
   // "adamw.m:NAME", "adamw.v:NAME", "matrix.momentum:NAME" (not for momentum `none`).
   std::vector<StateTensor> state() const;
 
@@ -58,5 +69,8 @@ class Optimizer {
   MatrixScratch scratch_;
   Ops* ops_ = nullptr;
 };
+
+// By parameter index: whether a matrix group has it. Errors: those of route_parameters.
+std::vector<bool> matrix_parameters(const OptimizerConfig& config, const ParameterRegistry& registry);
 
 }  // namespace polar

@@ -25,12 +25,20 @@ int64_t sequences(const Experiment& e) {
   return e.batch.global_tokens / e.data.sequence_length;
 }
 
-int64_t micro(const Experiment& e) {
+int64_t own_sequences(const Experiment& e, int world_size) {
   const int64_t all = sequences(e);
+  if (all % world_size != 0)
+    fail_usage("batch.global_tokens: the {} sequences of a step cannot be shared equally among {} ranks", all,
+               world_size);
+  return all / world_size;
+}
+
+int64_t micro(const Experiment& e, int world_size) {
+  const int64_t all = own_sequences(e, world_size);
   const int64_t wanted = e.batch.micro_sequences == 0 ? all : e.batch.micro_sequences;
   if (wanted < 1 || all % wanted != 0)
-    fail_usage("batch.micro_sequences: found {}, expected a divisor of the {} sequences of a step", wanted,
-               all);
+    fail_usage("batch.micro_sequences: found {}, expected a divisor of the {} sequences of a step{}", wanted,
+               all, world_size == 1 ? "" : " on one rank");
   return wanted;
 }
 
@@ -41,6 +49,11 @@ OptimizerConfig resolved_optimizer(const Experiment& e) {
     if (group.oracle.products == "auto")
       group.oracle.products = e.precision.compute == "bf16" ? "reduced" : "full";
   return config;
+}
+
+std::optional<ShardPlan> make_shards(const Experiment& e, const ParameterRegistry& registry, int world_size) {
+  if (world_size == 1) return std::nullopt;
+  return ShardPlan(registry, matrix_parameters(e.optimizer, registry), {.world_size = world_size});
 }
 
 InputIds plan_input(MemoryPlan& memory, const std::string& name, int64_t rows, int64_t time,
@@ -59,15 +72,24 @@ int64_t guard_window_elements(const GuardConfig& guard) {
   return 2 + 2 * guard.window;
 }
 
-RunPlan::RunPlan(const Experiment& e, const Ops& ops)
-    : sequences_per_step(sequences(e)),
-      micro_sequences(micro(e)),
+RunPlan::RunPlan(const Experiment& e, const Ops& ops, const Topology& ranks)
+    : topology(ranks),
+      sequences_per_step(own_sequences(e, ranks.world_size)),
+      micro_sequences(micro(e, ranks.world_size)),
       micro_steps(sequences_per_step / micro_sequences),
       model(e.model, training_use(e, ops, micro_sequences)),
-      optimizer(resolved_optimizer(e), e.schedule, model.registry(), e.train.max_steps, DType::f32) {
+      shards(make_shards(e, model.registry(), ranks.world_size)),
+      optimizer(resolved_optimizer(e), e.schedule, model.registry(), e.train.max_steps, DType::f32,
+                {.plan = shards ? &*shards : nullptr, .rank = ranks.rank}) {
   const int64_t time = e.data.sequence_length;
   model.plan(device, ops);
   optimizer.plan(device, ops);
+  if (shards) {
+    own_gradients = device.add("gradients", "own parts of the buckets", DType::f32, {shards->own_elements()});
+    for (size_t i = 0; i < travelling.size(); ++i)
+      travelling[i] = device.add("gradients", fmt::format("bucket on its way {}", i), DType::f32,
+                                 {shards->largest_bucket()});
+  }
   const int64_t inputs = ops.host_memory() ? 1 : 2;
   for (int64_t i = 0; i < inputs; ++i)
     input.push_back(

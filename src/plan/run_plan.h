@@ -2,13 +2,16 @@
 // allocates exactly this; `polartrain plan` prints it without allocating.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "config/experiment.h"
 #include "model/model.h"
 #include "ops/ops.h"
 #include "optim/optimizer.h"
+#include "optim/shard_plan.h"
 #include "tensor/memory_plan.h"
 
 namespace polar {
@@ -18,16 +21,24 @@ struct InputIds {
   BufferId ids, targets, document_starts;  // the last only with Packing::documents
 };
 
-// Everything of a run that has a size; `device` and `host` are complete when the constructor returns.
-// Errors: exit code 2 for sizes that do not fit together.
-struct RunPlan {
-  RunPlan(const Experiment& experiment, const Ops& ops);
+// Which of how many ranks.
+struct Topology {
+  int rank = 0, world_size = 1;
+};
 
-  int64_t sequences_per_step;  // of one rank
+// Everything of a run that has a size, on one rank; `device` and `host` are complete when the constructor
+// returns. Errors: exit code 2 for sizes that do not fit together.
+struct RunPlan {
+  RunPlan(const Experiment& experiment, const Ops& ops, const Topology& topology = {});
+
+  Topology topology;
+
+  int64_t sequences_per_step;  // of this rank
   int64_t micro_sequences;
   int64_t micro_steps;  // accumulation
 
   Model model;
+  std::optional<ShardPlan> shards;  // with more than one rank
   Optimizer optimizer;
   MemoryPlan device, host;
 
@@ -43,6 +54,11 @@ struct RunPlan {
   // back after them.
   static constexpr int64_t kQueuedSteps = 2;
   BufferId queued_inputs, queued_controls;
+
+  // With more than one rank. own_gradients: this rank's parts of all buckets, end to end. travelling: whole
+  // buckets on their way, taken in turn.
+  BufferId own_gradients;
+  std::array<BufferId, 2> travelling;
 
   // On the host: the ring of steps that is filled ahead, one micro-batch for evaluation, and what a
   // checkpoint is written from while the training goes on.

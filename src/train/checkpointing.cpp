@@ -1,6 +1,8 @@
 #include "train/checkpointing.h"
 
 #include <cmath>
+#include <cstdlib>
+#include <map>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -23,6 +25,59 @@ void read_to_device(Ops& ops, const TensorSource& source, const std::string& nam
   ops.upload(to, host.data());
 }
 
+// Of all ranks.
+int64_t step_sequences(const RunPlan& plan) {
+  return plan.sequences_per_step * plan.topology.world_size;
+}
+
+// A part of a parameter that is cut over the ranks: "adamw.m:lm_head.weight[4096:8192]", elements.
+std::string name_in_file(const StateTensor& state) {
+  if (state.whole) return state.name;
+  return fmt::format("{}[{}:{}]", state.name, state.begin, state.begin + state.tensor.count());
+}
+
+// The parts of a cut tensor in a checkpoint, by their first element.
+std::map<int64_t, std::string> parts_of(const TensorSource& source, const std::string& name) {
+  std::map<int64_t, std::string> parts;
+  for (const std::string& candidate : source.names())
+    if (candidate.starts_with(name + "["))
+      parts[std::strtoll(candidate.c_str() + name.size() + 1, nullptr, 10)] = candidate;
+  return parts;
+}
+
+// The elements that `state` holds, however the ranks that wrote them had cut them.
+void read_state_tensor(Ops& ops, const TensorSource& source, const StateTensor& state) {
+  if (state.whole && source.contains(state.name))
+    return read_to_device(ops, source, state.name, state.tensor);
+  std::vector<std::byte> host(state.tensor.bytes());
+  const Tensor all{host.data(), state.tensor.dtype, {state.tensor.count()}};
+  const int64_t begin = state.begin, end = begin + all.count();
+  int64_t done = begin;
+  const auto copy = [&](const std::string& name, int64_t first) {
+    const int64_t last = std::min(end, first + source.info(name).shape.count());
+    if (first > done || last <= done) return;
+    source.read_range(name, done - first, all.slice(done - begin, {last - done}));
+    done = last;
+  };
+  if (source.contains(state.name))
+    copy(state.name, 0);
+  else
+    for (const auto& [first, name] : parts_of(source, state.name)) copy(name, first);
+  if (done < end)
+    fail("{}: of {} the elements from {} on are missing; {} to {} are wanted", source.path().string(),
+         state.name, done, begin, end);
+  ops.upload(state.tensor, host.data());
+}
+
+// Whether this rank writes a parameter: its first owner does.
+bool writes(const RunPlan& plan, int parameter) {
+  if (!plan.shards) return true;
+  for (const Bucket& bucket : plan.shards->buckets())
+    for (const Bucket::Piece& piece : bucket.pieces)
+      if (piece.parameter == parameter && piece.begin == 0) return piece.owner == plan.topology.rank;
+  return false;
+}
+
 }  // namespace
 
 CheckpointContent take_snapshot(Ops& ops, const RunPlan& plan, const PlannedMemory& device,
@@ -33,17 +88,17 @@ CheckpointContent take_snapshot(Ops& ops, const RunPlan& plan, const PlannedMemo
   ops.download(parameters.data, plan.model.parameters());
   const ParameterRegistry& registry = plan.model.registry();
   for (int i = 0; i < static_cast<int>(registry.parameters().size()); ++i)
-    content.model.push_back({registry[i].name, registry.view(parameters, i)});
+    if (writes(plan, i)) content.model.push_back({registry[i].name, registry.view(parameters, i)});
 
   const std::vector<StateTensor> states = plan.optimizer.state();
   for (size_t i = 0; i < states.size(); ++i) {
     const Tensor copy = host[plan.snapshot_optimizer[i]];
     ops.download(copy.data, states[i].tensor);
-    content.optimizer.push_back({states[i].name, copy});
+    content.optimizer.push_back({name_in_file(states[i]), copy});
   }
   const auto add_control = [&](const char* name, BufferId from, BufferId to) {
     ops.download(host[to].data, device[from]);
-    content.optimizer.push_back({name, host[to]});
+    if (plan.topology.rank == 0) content.optimizer.push_back({name, host[to]});
   };
   add_control(kControlName, plan.control, plan.snapshot_control);
   add_control(kWindowName, plan.guard_window, plan.snapshot_window);
@@ -53,7 +108,7 @@ CheckpointContent take_snapshot(Ops& ops, const RunPlan& plan, const PlannedMemo
                    {"step", progress.step},
                    {"tokens", progress.tokens},
                    {"seed", experiment.run.seed},
-                   {"next_sample", progress.step * plan.sequences_per_step},
+                   {"next_sample", progress.step * step_sequences(plan)},
                    {"max_steps", experiment.train.max_steps},
                    {"config_hash", config_hash(experiment)},
                    {"best_step", progress.best_step}};
@@ -64,8 +119,7 @@ CheckpointContent take_snapshot(Ops& ops, const RunPlan& plan, const PlannedMemo
 RunProgress restore(Ops& ops, RunPlan& plan, const PlannedMemory& device, const fs::path& checkpoint) {
   load_weights(ops, plan.model, checkpoint);
   const TensorSource optimizer(checkpoint, "optimizer");
-  for (const StateTensor& state : plan.optimizer.state())
-    read_to_device(ops, optimizer, state.name, state.tensor);
+  for (const StateTensor& state : plan.optimizer.state()) read_state_tensor(ops, optimizer, state);
   read_to_device(ops, optimizer, kControlName, device[plan.control]);
   read_to_device(ops, optimizer, kWindowName, device[plan.guard_window]);
 
@@ -77,9 +131,9 @@ RunProgress restore(Ops& ops, RunPlan& plan, const PlannedMemory& device, const 
     progress.best_step = state.at("best_step").get<int64_t>();
     if (state.contains("best_val_loss")) progress.best_val_loss = state.at("best_val_loss").get<double>();
     const auto next_sample = state.at("next_sample").get<int64_t>();
-    if (next_sample != progress.step * plan.sequences_per_step)
+    if (next_sample != progress.step * step_sequences(plan))
       fail("{}: next_sample is {}, expected {} steps of {} sequences", (checkpoint / "state.json").string(),
-           next_sample, progress.step, plan.sequences_per_step);
+           next_sample, progress.step, step_sequences(plan));
   } catch (const nlohmann::json::exception& e) {
     fail("{}: {}", (checkpoint / "state.json").string(), e.what());
   }

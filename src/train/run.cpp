@@ -5,10 +5,13 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "comm/communicator.h"
+#include "comm/environment.h"
 #include "plan/precision.h"
 #include "report/html.h"
 #include "train/monitor.h"
 #include "train/peak.h"
+#include "train/ranks.h"
 #include "train/sample.h"
 #include "train/saver.h"
 #include "train/signals.h"
@@ -23,14 +26,15 @@ class Run {
  public:
   Run(const Experiment& experiment, const TrainOptions& options)
       : experiment_(experiment),
-        directory_(experiment, options),
-        ops_(make_ops({.device = experiment.run.device,
-                       .threads = static_cast<int>(experiment.run.threads),
-                       .gemm_cache = experiment.run.gemm_cache,
-                       .attention_engine = experiment.attention.engine,
-                       .attention_choices = (directory_.path() / "attention-engines.txt").string()})),
-        comm_(make_single_communicator(*ops_)) {
-    log::open_file(directory_.path() / "log.txt");
+        program_(options.program),
+        group_(process_group_from_environment()),
+        ops_(make_ops(device_options(experiment, group_))),
+        comm_(make_communicator(group_, comm_options(experiment), *ops_)),
+        directory_(open_directory(experiment, options, *comm_)) {
+    if (is_first())
+      log::open_file(directory_.path() / "log.txt");
+    else
+      log::set_level(log::Level::warning);  // rank 0 speaks for all
   }
   ~Run() { log::close_file(); }
   Run(const Run&) = delete;
@@ -55,10 +59,14 @@ class Run {
   void finish();
   void finish_with_sample_and_report() const;
 
+  bool is_first() const { return group_.rank == 0; }
+
   const Experiment& experiment_;
-  RunDirectory directory_;
+  std::string program_;
+  ProcessGroup group_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Communicator> comm_;
+  RunDirectory directory_;
   PeakRate peak_;  // what MFU is a share of
   std::optional<Trainer> trainer_;
   std::optional<Saver> saver_;
@@ -91,9 +99,14 @@ void Run::prepare() {
   } else {
     trainer_->initialize();
   }
+  check_agreement(experiment_, program_, *trainer_, *comm_);
   saver_.emplace(experiment_, directory_.path(), *trainer_, *ops_, checkpoint_files(experiment_),
-                 directory_.checkpoint() ? trainer_->progress().step : -1);
-  directory_.keep_configuration(experiment_);  // only now is it known to work
+                 directory_.checkpoint() ? trainer_->progress().step : -1,
+                 CheckpointPart{.rank = group_.rank,
+                                .world_size = group_.world_size,
+                                .token = start_token(*comm_),
+                                .timeout_seconds = experiment_.distributed.timeout_seconds});
+  if (is_first()) directory_.keep_configuration(experiment_);  // only now is it known to work
 }
 
 void Run::describe() const {
@@ -120,11 +133,13 @@ void Run::describe() const {
 
 ExitCode Run::loop() {
   const RunPlan& plan = trainer_->plan();
-  monitor_.emplace(experiment_, directory_.path(), trainer_->progress().step, plan.optimizer.group_names(),
-                   static_cast<int64_t>(plan.device.total_bytes() + plan.host.total_bytes()));
-  if (peak_.flops > 0.0)
-    monitor_->set_peak(flops_per_token(experiment_.model, experiment_.data.sequence_length),
-                       peak_.flops * comm_->world_size());
+  if (is_first()) {
+    monitor_.emplace(experiment_, directory_.path(), trainer_->progress().step, plan.optimizer.group_names(),
+                     static_cast<int64_t>(plan.device.total_bytes() + plan.host.total_bytes()));
+    if (peak_.flops > 0.0)
+      monitor_->set_peak(flops_per_token(experiment_.model, experiment_.data.sequence_length),
+                         peak_.flops * comm_->world_size());
+  }
   trainer_->start();
   const auto interrupted = [] { return SignalGuard::received() != 0; };
   while (!at_end()) {
@@ -173,8 +188,9 @@ void Run::after_step(const Trainer::Outcome& outcome) {
   report.data_wait_seconds = trainer_->data_wait_seconds();
   report.evaluation = evaluation_;
   const bool last = outcome.step == experiment_.train.max_steps;
-  monitor_->step(report,
-                 last || is_over(outcome) || evaluation_ || due(experiment_.log.every_steps, outcome.step));
+  if (monitor_)
+    monitor_->step(report,
+                   last || is_over(outcome) || evaluation_ || due(experiment_.log.every_steps, outcome.step));
 
   const auto begin = Clock::now();
   if (last)
@@ -182,7 +198,7 @@ void Run::after_step(const Trainer::Outcome& outcome) {
   else if (outcome.applied && (due(experiment_.checkpoint.every_steps, outcome.step) ||
                                (best && experiment_.checkpoint.keep_best)))
     saver_->take(best);
-  monitor_->exclude(seconds_since(begin));
+  if (monitor_) monitor_->exclude(seconds_since(begin));
 }
 
 ExitCode Run::stop_by_signal() {
@@ -209,7 +225,7 @@ bool Run::evaluate_if_due(int64_t step) {
   if (!trainer_->has_validation() || !(last || due(experiment_.evaluation.every_steps, step))) return false;
   const auto begin = Clock::now();
   evaluation_ = trainer_->evaluate();
-  monitor_->exclude(seconds_since(begin));
+  if (monitor_) monitor_->exclude(seconds_since(begin));
   double& best = trainer_->progress().best_val_loss;
   if (!(evaluation_->loss < best)) return false;
   best = evaluation_->loss;
@@ -226,6 +242,7 @@ void Run::finish() {
         evaluation_->tokens);
   if (monitor_) log::info("speed      {:.0f} tokens/s (median)", monitor_->median_tokens_per_s());
   log::info("checkpoint {}", checkpoint_dir(directory_.path(), trainer_->progress().step).string());
+  if (!is_first()) return;
   try {
     finish_with_sample_and_report();
   } catch (const Error& e) {

@@ -65,12 +65,12 @@ RunDirectory::RunDirectory(const Experiment& experiment, const TrainOptions& opt
     fail_usage("run.dir: {} exists and is not a directory", path_.string());
   fs::create_directories(path_, error);
   if (error) fail("cannot make the run's directory {}: {}", path_.string(), error.message());
-  lock_.emplace(path_);
+  lock_ = std::make_unique<FileLock>(path_);
   if (options.fresh && !was_begun_by_this_launch(path_)) {
     if (fs::exists(path_ / "config.yaml") || fs::exists(checkpoints_dir(path_))) {
       put_aside(path_);
       fs::create_directories(path_);
-      lock_.emplace(path_);
+      lock_ = std::make_unique<FileLock>(path_);
     }
     if (const char* id = std::getenv("TORCHELASTIC_RUN_ID")) write_file_atomically(path_ / kFreshFile, id);
   }

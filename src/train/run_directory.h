@@ -7,7 +7,9 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
+#include <utility>
 
 #include "checkpoint/store.h"
 #include "config/experiment.h"
@@ -17,6 +19,7 @@ namespace polar {
 struct TrainOptions {
   bool fresh = false;          // put an existing run aside (renamed, not deleted) and start at step 0
   bool change_config = false;  // resume although keys that decide about the result have changed
+  std::string program;         // version and commit: what ranks compare
 };
 
 // The exclusive lock on a run's directory, held by the process that trains there.
@@ -37,6 +40,10 @@ class RunDirectory {
   // if the run was started with another configuration (the differing keys are named); exit code 1 from the
   // file system.
   RunDirectory(const Experiment& experiment, const TrainOptions& options);
+  // Of the other ranks of a run, after rank 0 has opened it: looks at nothing, locks nothing. `checkpoint` is
+  // rank 0's.
+  RunDirectory(const Experiment& experiment, std::optional<FoundCheckpoint> checkpoint)
+      : path_(experiment.run.dir), checkpoint_(std::move(checkpoint)) {}
 
   // Writes config.yaml: the configuration that the run goes on with.
   void keep_configuration(const Experiment& experiment) const;
@@ -48,7 +55,7 @@ class RunDirectory {
   void check_configuration(const Experiment& experiment, const TrainOptions& options) const;
 
   std::filesystem::path path_;
-  std::optional<FileLock> lock_;
+  std::unique_ptr<FileLock> lock_;
   std::optional<FoundCheckpoint> checkpoint_;
 };
 

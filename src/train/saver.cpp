@@ -8,12 +8,13 @@
 namespace polar {
 
 Saver::Saver(const Experiment& experiment, const std::filesystem::path& run, Trainer& trainer, Ops& ops,
-             std::vector<SmallFile> files, int64_t saved_step)
+             std::vector<SmallFile> files, int64_t saved_step, CheckpointPart part)
     : experiment_(experiment),
       run_(run),
       trainer_(trainer),
       ops_(ops),
       files_(std::move(files)),
+      part_(std::move(part)),
       saved_step_(saved_step),
       confirmed_(trainer.progress()) {}
 
@@ -27,6 +28,7 @@ void Saver::take(bool best) {
   request.content = take_snapshot(ops_, trainer_.plan(), trainer_.device_memory(), trainer_.host_memory(),
                                   experiment_, progress);
   request.content.files = files_;
+  request.content.part = part_;
   request.retention.keep_last = experiment_.checkpoint.keep_last;
   request.retention.keep_every = experiment_.checkpoint.keep_every;
   if (experiment_.checkpoint.keep_best && progress.best_step >= 0)

@@ -18,9 +18,10 @@ namespace polar {
 // A save that fails in the middle of a run is logged and the run goes on; the checkpoints before it stand.
 class Saver {
  public:
-  // `saved_step`: the checkpoint that the run continues from, -1 for none. All references must outlive it.
+  // `saved_step`: the checkpoint that the run continues from, -1 for none. `part`: of several ranks. All
+  // references must outlive it.
   Saver(const Experiment& experiment, const std::filesystem::path& run, Trainer& trainer, Ops& ops,
-        std::vector<SmallFile> files, int64_t saved_step);
+        std::vector<SmallFile> files, int64_t saved_step, CheckpointPart part = {});
 
   // Copies the state of the trainer, to be written when confirm() is called. `best`: the step has the lowest
   // validation loss so far.
@@ -44,6 +45,7 @@ class Saver {
   Trainer& trainer_;
   Ops& ops_;
   std::vector<SmallFile> files_;
+  CheckpointPart part_;
   std::optional<CheckpointWriter::Request> pending_;
   CheckpointWriter writer_;
   int64_t saved_step_;

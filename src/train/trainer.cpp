@@ -32,7 +32,7 @@ Trainer::Trainer(const Experiment& experiment, Ops& ops, Communicator& comm)
     : experiment_(experiment),
       ops_(ops),
       comm_(comm),
-      plan_(experiment, ops),
+      plan_(experiment, ops, {comm.rank(), comm.world_size()}),
       device_(plan_.device, ops, MemoryKind::device),
       host_(plan_.host, ops, MemoryKind::host),
       training_(make_loader(experiment, experiment.data.train, SampleOrder::shuffled)) {
@@ -43,6 +43,7 @@ Trainer::Trainer(const Experiment& experiment, Ops& ops, Communicator& comm)
   plan_.optimizer.bind(ops, device_.arena());
   ops.fill(device_[plan_.control], 0.0);
   ops.fill(device_[plan_.guard_window], 0.0);
+  if (plan_.shards) exchange_.emplace(ops_, comm_, plan_, device_);
   prepare_steps();
 }
 
@@ -61,7 +62,6 @@ void Trainer::prepare_steps() {
   }
   step_inputs_uploaded_ = ops_.make_mark();
   updated_ = ops_.make_mark();
-  reduced_ = comm_.make_mark();
   update_ = ops_.repeat([this] { update(); });
   for (std::unique_ptr<Mark>& done : done_) done = ops_.make_mark();
 }
@@ -87,21 +87,24 @@ ModelBatch Trainer::device_batch(size_t input) const {
   return model_batch(inputs_[input].tensors, plan_.micro_sequences, experiment_.data.sequence_length);
 }
 
-void Trainer::begin_step() {
+// False if a rank was interrupted.
+bool Trainer::begin_step(bool interrupted) {
   if (pending_ == RunPlan::kQueuedSteps) fail("Trainer: the outcomes of {} steps wait to be read", pending_);
   for (const Input& input : inputs_) ops_.wait(*input.uploaded);  // next() lets go of what is read there
   view_ = prefetcher_->next();
-  upload_step_inputs();
+  std::array<double, 2> sums{static_cast<double>(view_.counts.valid_tokens), interrupted ? 1.0 : 0.0};
+  comm_.all_reduce_sum(std::span<double>(sums));
+  if (sums[1] > 0.0) return false;
+  upload_step_inputs(std::max(sums[0], 1.0));
   upload_micro_batch(0);
   ops_.fill(plan_.model.gradients(), 0.0);
   ops_.fill(device_[plan_.loss_sum], 0.0);
+  return true;
 }
 
-void Trainer::upload_step_inputs() {
+void Trainer::upload_step_inputs(double valid_tokens) {
   double* inputs = host_row(plan_.queued_inputs, slot_of(progress_.step), plan_.step_input_count());
-  std::array<double, 1> valid{static_cast<double>(view_.counts.valid_tokens)};
-  comm_.all_reduce_sum(std::span<double>(valid));
-  inputs[0] = std::max(valid[0], 1.0);
+  inputs[0] = valid_tokens;
   for (size_t group = 0; group < plan_.optimizer.group_count(); ++group)
     inputs[1 + group] = plan_.optimizer.learning_rate(group, progress_.step);
   ops_.upload_ahead(device_[plan_.step_inputs], inputs, *updated_, *step_inputs_uploaded_);
@@ -142,23 +145,33 @@ StepControl Trainer::step_control() const {
 }
 
 void Trainer::update() {
-  ops_.sum_squares(plan_.model.gradients(), device_[plan_.gradient_squares], false);
   ops_.step_control(step_control());
   const Tensor inputs = device_[plan_.step_inputs];
   plan_.optimizer.step({.parameters = plan_.model.parameters(),
-                        .gradients = plan_.model.gradients(),
+                        .gradients = step_gradients(),
                         .weights = plan_.model.rounded_weights(),
                         .control = device_[plan_.control],
                         .learning_rates = inputs.slice(1, {inputs.count() - 1})});
 }
 
+Tensor Trainer::step_gradients() const {
+  return exchange_ ? device_[plan_.own_gradients] : plan_.model.gradients();
+}
+
 void Trainer::end_step() {
-  comm_.all_reduce_sum(device_[plan_.loss_sum], "loss", *reduced_);
-  comm_.all_reduce_sum(plan_.model.gradients(), "gradients", *reduced_);
-  ops_.follow(*reduced_);
+  if (exchange_) {
+    exchange_->reduce_scalar(device_[plan_.loss_sum], "loss");
+    exchange_->reduce_gradients();
+  }
+  ops_.sum_squares(step_gradients(), device_[plan_.gradient_squares], false);
+  if (exchange_) exchange_->reduce_scalar(device_[plan_.gradient_squares], "gradient norm");
   ops_.follow(*step_inputs_uploaded_);
   update_->run();
   ops_.set(*updated_);
+  if (exchange_) {
+    exchange_->gather_parameters();
+    plan_.model.refresh_weights();
+  }
 
   const size_t slot = slot_of(progress_.step);
   ops_.download_queued(host_row(plan_.queued_controls, slot, kControlSize), device_[plan_.control]);

@@ -16,6 +16,7 @@
 #include "ops/memory.h"
 #include "plan/run_plan.h"
 #include "train/checkpointing.h"
+#include "train/shard_exchange.h"
 
 namespace polar {
 
@@ -40,13 +41,14 @@ class Trainer {
     int64_t consecutive_skips = 0, total_skips = 0;
   };
   // Queues one optimizer step: accumulation over micro-batches, clipping, guard, update. `interrupted` is
-  // asked between micro-batches; if it says true the step is given up: nothing has changed, and the result is
-  // false. At most RunPlan::kQueuedSteps outcomes may wait to be read back.
+  // asked between micro-batches (with several ranks, which have to agree, before the step only); if it says
+  // true the step is given up: nothing has changed, and the result is false. At most RunPlan::kQueuedSteps
+  // outcomes may wait to be read back.
   template <class Interrupted>
   bool queue_step(const Interrupted& interrupted) {
-    begin_step();
+    if (!begin_step(interrupted())) return false;
     for (int64_t micro = 0; micro < plan_.micro_steps; ++micro) {
-      if (interrupted()) return false;
+      if (!exchange_ && interrupted()) return false;
       micro_step(micro);
     }
     end_step();
@@ -81,12 +83,13 @@ class Trainer {
 
  private:
   void prepare_steps();
-  void begin_step();
-  void upload_step_inputs();
+  bool begin_step(bool interrupted);
+  void upload_step_inputs(double valid_tokens);
   void upload_micro_batch(int64_t micro);
   void micro_step(int64_t micro);
   void end_step();
   void update();
+  Tensor step_gradients() const;  // what the update reads: all, or this rank's parts
   StepControl step_control() const;
   size_t slot_of(int64_t step) const { return static_cast<size_t>(step % RunPlan::kQueuedSteps); }
   size_t oldest_slot() const { return slot_of(progress_.step - pending_); }
@@ -112,8 +115,9 @@ class Trainer {
     std::unique_ptr<Repeated> forward_backward;
   };
   std::vector<Input> inputs_;
-  size_t next_input_ = 0;  // the place of the next micro-batch to be uploaded
-  std::unique_ptr<Mark> step_inputs_uploaded_, updated_, reduced_;
+  size_t next_input_ = 0;                  // the place of the next micro-batch to be uploaded
+  std::optional<ShardExchange> exchange_;  // with more than one rank
+  std::unique_ptr<Mark> step_inputs_uploaded_, updated_;
   std::unique_ptr<Repeated> update_;
   std::array<std::unique_ptr<Mark>, RunPlan::kQueuedSteps> done_;
   int64_t pending_ = 0;

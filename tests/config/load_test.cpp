@@ -206,6 +206,7 @@ Experiment unusual() {
       .enabled = false, .deviations = 1.0 / 31.0, .window = 9, .minimum = 8, .max_consecutive_skips = 2};
   e.evaluation = {.every_steps = 3, .sequences = 4};
   e.checkpoint = {.every_steps = 5, .keep_last = 6, .keep_every = 7, .keep_best = true, .background = false};
+  e.distributed = {.backend = "gloo", .timeout_seconds = 10.0 / 3.0};
   e.log = {.every_steps = 8, .tensorboard = false};
   return e;
 }

@@ -1,0 +1,198 @@
+// Several processes train as one: the same result for any number of ranks, whoever saved it.
+#include <gmock/gmock.h>
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include <memory>
+
+#include "process.h"
+#include "train/fixture.h"
+
+namespace polar::test {
+namespace {
+
+using testing::HasSubstr;
+using Overrides = std::vector<std::string>;
+
+int free_port() {
+  const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  EXPECT_EQ(bind(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  EXPECT_EQ(getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  close(descriptor);
+  return ntohs(address.sin_port);
+}
+
+class Ranks : public TinyRun {
+ protected:
+  // The processes of one run, started as torchrun starts them.
+  class Group {
+   public:
+    Group(int ranks, const std::vector<std::string>& command, const std::map<int, std::string>& extra = {}) {
+      const std::string port = std::to_string(free_port());
+      for (int rank = 0; rank < ranks; ++rank) {
+        std::vector<std::string> words{"/usr/bin/env",
+                                       "RANK=" + std::to_string(rank),
+                                       "LOCAL_RANK=" + std::to_string(rank),
+                                       "WORLD_SIZE=" + std::to_string(ranks),
+                                       "LOCAL_WORLD_SIZE=" + std::to_string(ranks),
+                                       "GROUP_RANK=0",
+                                       "MASTER_ADDR=127.0.0.1",
+                                       "MASTER_PORT=" + port,
+                                       "OMP_NUM_THREADS=1"};
+        words.insert(words.end(), command.begin(), command.end());
+        if (extra.contains(rank)) words.push_back(extra.at(rank));
+        processes_.push_back(std::make_unique<Process>(words));
+      }
+    }
+    Process& operator[](size_t rank) { return *processes_[rank]; }
+    size_t size() const { return processes_.size(); }
+    void expect_success() {
+      for (size_t rank = 0; rank < size(); ++rank)
+        EXPECT_EQ((*this)[rank].wait(), 0) << "rank " << rank << ":\n" << (*this)[rank].output();
+    }
+
+   private:
+    std::vector<std::unique_ptr<Process>> processes_;
+  };
+
+  std::vector<std::string> command(const std::string& run, const Overrides& overrides) const {
+    std::vector<std::string> words{POLAR_BINARY,
+                                   "train",
+                                   path("config.yaml").string(),
+                                   "run.dir=" + path(run).string(),
+                                   "run.device=cpu",
+                                   "batch.global_tokens=384",  // 12 sequences
+                                   "optimizer.clip_norm=0.5",
+                                   "distributed.timeout_seconds=30"};
+    words.insert(words.end(), overrides.begin(), overrides.end());
+    return words;
+  }
+  void train(int ranks, const std::string& run, const Overrides& overrides) {
+    Group(ranks, command(run, overrides)).expect_success();
+  }
+
+  using Weights = std::map<std::string, std::vector<float>>;
+  Weights weights(const std::string& run, int64_t step) const {
+    Weights all;
+    const TensorSource source(checkpoint_dir(path(run), step));
+    for (const std::string& name : source.names()) {
+      const Shape shape = source.info(name).shape;
+      std::vector<float>& values = all[name];
+      values.resize(static_cast<size_t>(shape.count()));
+      source.read(name, {values.data(), DType::f32, shape});
+    }
+    return all;
+  }
+  // The relative difference ||a - b|| / ||b|| of the parameter that differs most.
+  static double difference(const Weights& got, const Weights& want) {
+    EXPECT_EQ(got.size(), want.size());
+    double worst = 0.0;
+    for (const auto& [name, values] : want) {
+      const std::vector<float>& other = got.at(name);
+      double size = 0.0, apart = 0.0;
+      for (size_t i = 0; i < values.size(); ++i) {
+        const auto a = static_cast<double>(other[i]), b = static_cast<double>(values[i]);
+        size += b * b;
+        apart += (a - b) * (a - b);
+      }
+      worst = std::max(worst, std::sqrt(apart / size));
+    }
+    return worst;
+  }
+  std::vector<double> losses(const std::string& run) const {
+    return read_metrics(path(run) / "metrics.jsonl").column("loss");
+  }
+};
+
+struct Case {
+  const char* name;
+  Overrides overrides;
+};
+// At learning rates that a run would take: at ten times those a rounding difference itself grows faster.
+class Optimizers : public Ranks, public testing::WithParamInterface<Case> {};
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.name;
+}
+
+TEST_P(Optimizers, TheNumberOfRanksDoesNotMatter) {
+  Overrides overrides = GetParam().overrides;
+  for (const char* more :
+       {"train.max_steps=20", "data.packing=documents", "evaluation.every_steps=0",
+        "checkpoint.every_steps=0", "optimizer.groups.1.lr=1e-3", "batch.micro_sequences=3"})
+    overrides.push_back(more);
+  train(1, "one", overrides);
+  const Weights want = weights("one", 20);
+  for (const auto& [ranks, micro] : {std::pair{2, 6}, {2, 3}, {2, 1}, {3, 4}, {3, 2}, {4, 3}, {4, 1}}) {
+    overrides.back() = "batch.micro_sequences=" + std::to_string(micro);
+    const std::string run = std::to_string(ranks) + "-" + std::to_string(micro);
+    train(ranks, run, overrides);
+    EXPECT_LE(difference(weights(run, 20), want), 2e-6) << ranks << " ranks, " << micro << " sequences";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Ranks, Optimizers,
+    testing::Values(Case{"AdamW", {"optimizer.groups.0.type=adamw", "optimizer.groups.0.lr=1e-3"}},
+                    Case{"Muon", {"optimizer.groups.0.lr=5e-3"}},
+                    Case{"PolarGrad", {"optimizer.groups.0.type=polargrad"}},
+                    Case{"PolarFirst",
+                         {"optimizer.groups.0.type=polargrad",
+                          "optimizer.groups.0.momentum.kind=polar_first"}},
+                    Case{"HeavyBall",
+                         {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.momentum.kind=heavy_ball",
+                          "optimizer.groups.0.lr=2e-3"}}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST_F(Ranks, TheSameNumberTwiceGivesTheSameBits) {
+  for (const char* run : {"a", "b"}) train(3, run, {"train.max_steps=6", "batch.micro_sequences=2"});
+  EXPECT_EQ(difference(weights("a", 6), weights("b", 6)), 0.0);
+  EXPECT_EQ(metrics_of("a"), metrics_of("b"));
+}
+
+TEST_F(Ranks, WhatFourSavedAnyNumberContinues) {
+  const Overrides overrides{"batch.micro_sequences=1", "checkpoint.every_steps=10",
+                            "optimizer.groups.0.type=polargrad"};
+  const auto with_steps = [&](int steps) {
+    Overrides all = overrides;
+    all.push_back("train.max_steps=" + std::to_string(steps));
+    return all;
+  };
+  train(4, "whole", with_steps(20));
+  const std::vector<double> want = losses("whole");
+  ASSERT_EQ(want.size(), 20u);
+  for (const int ranks : {1, 2, 3, 4}) {
+    const std::string run = "on-" + std::to_string(ranks);
+    std::filesystem::copy(path("whole"), path(run), std::filesystem::copy_options::recursive);
+    std::filesystem::remove_all(checkpoint_dir(path(run), 20));
+    train(ranks, run, with_steps(20));
+    const std::vector<double> got = losses(run);
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(got[i] / want[i], 1.0, 1e-5) << ranks << ", " << i;
+    EXPECT_LE(difference(weights(run, 20), weights("whole", 20)), ranks == 4 ? 0.0 : 2e-6);
+  }
+}
+
+TEST_F(Ranks, AnotherConfigurationIsNamed) {
+  Group group(2, command("run", {"train.max_steps=4", "batch.micro_sequences=1"}),
+              {{1, "optimizer.groups.0.lr=0.03"}});
+  for (size_t rank = 0; rank < 2; ++rank) {
+    EXPECT_EQ(group[rank].wait(), 2);
+    EXPECT_THAT(group[rank].output(), HasSubstr("rank 1 does not fit: found \"      lr: 0.03"));
+  }
+}
+
+TEST_F(Ranks, SequencesThatCannotBeSharedAreNamed) {
+  Group group(2, command("run", {"batch.global_tokens=160", "batch.micro_sequences=1"}));
+  for (size_t rank = 0; rank < 2; ++rank) {
+    EXPECT_EQ(group[rank].wait(), 2);
+    EXPECT_THAT(group[rank].output(), HasSubstr("the 5 sequences of a step cannot be shared equally"));
+  }
+}
+
+}  // namespace
+}  // namespace polar::test
