@@ -6,6 +6,7 @@
 #include <gloo/transport/unbound_buffer.h>
 
 #include "base/error.h"
+#include "comm/quiet_thread.h"
 
 namespace polar {
 namespace {
@@ -40,6 +41,9 @@ std::string plain(std::string_view message) {
   return std::string(message);
 }
 
+constexpr milliseconds kPulse{100};
+constexpr milliseconds kNever = std::chrono::hours(24 * 365);  // Gloo's own timeout would end all connections
+
 uint64_t mixed(uint64_t value) {  // SplitMix64's last steps
   value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
   value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
@@ -68,6 +72,7 @@ Mesh::Mesh(Rendezvous& rendezvous, int rank, int world_size, milliseconds timeou
     GlooStore store(rendezvous, deadline_);
     context->connectFullMesh(store, device);
     context_ = std::move(context);
+    watch_connections();
   } catch (const Error&) {
     throw;  // of the rendezvous, through Gloo
   } catch (const std::exception& error) {
@@ -78,7 +83,61 @@ Mesh::Mesh(Rendezvous& rendezvous, int rank, int world_size, milliseconds timeou
   }
 }
 
-Mesh::~Mesh() = default;
+Mesh::~Mesh() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  stopped_.notify_all();
+  pulse_.join();
+}
+
+// Gloo does not tell whoever waits for a send that the connection broke while the send was being written, and
+// can be asked neither for the state of a connection nor to wait for a while only. Hence the sentinels, and a
+// pulse that ends every wait now and then, to look at them.
+void Mesh::watch_connections() {
+  constexpr uint64_t kSlot = ~uint64_t{0};
+  for (int peer = 0; peer < world_size_; ++peer) {
+    sentinels_.emplace_back();
+    if (peer == rank_) continue;
+    sentinels_.back() = context_->createUnboundBuffer(&sentinel_memory_, sizeof sentinel_memory_);
+    sentinels_.back()->recv(peer, kSlot);
+  }
+  pulse_ = quiet_thread([this] { pulse(); });
+}
+
+void Mesh::pulse() {
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
+    stopped_.wait_for(lock, kPulse);
+    if (waits_on_ == nullptr) continue;
+    waits_on_->abortWaitRecv();
+    waits_on_->abortWaitSend();
+  }
+}
+
+// Why the connection is no more; empty if it stands.
+std::string Mesh::broken(int peer) {
+  ::gloo::transport::UnboundBuffer& sentinel = *sentinels_[static_cast<size_t>(peer)];
+  try {
+    sentinel.abortWaitRecv();  // so that the wait is only a question
+    sentinel.waitRecv(kNever);
+    return "";
+  } catch (const std::exception& error) {
+    return plain(error.what());
+  }
+}
+
+// What there is to say of a peer that has not done its part in time.
+std::string Mesh::lateness(int peer) {
+  std::string text = fmt::format("nothing within {} s", std::chrono::duration<double>(timeout_).count());
+  for (int other = 0; other < world_size_; ++other) {
+    if (other == rank_ || other == peer) continue;
+    if (const std::string reason = broken(other); !reason.empty())
+      return text + fmt::format(", and {} is gone: {}", rendezvous_.describe(other), reason);
+  }
+  return text + ": it hangs, is far behind, waits for yet another rank, or has called another operation";
+}
 
 void Mesh::begin_operation(uint64_t signature) {
   deadline_ = deadline_after(timeout_);
@@ -110,32 +169,37 @@ Mesh::Exchange Mesh::start(const std::vector<Block>& sends, const std::vector<Bl
   return exchange;
 }
 
-void Mesh::wait(Exchange::Moving& moving, bool receive) {
-  const char* direction = receive ? "receiving from" : "sending to";
+// False after a pulse.
+bool Mesh::attempt(Exchange::Moving& moving, bool receive) {
   {
     const std::lock_guard lock(mutex_);
-    if (aborted_) fail_with(moving.peer, direction, "the communicator is being closed");
+    if (aborted_) fail("the communicator is being closed");
     waits_on_ = moving.buffer.get();
   }
   bool arrived = false;
   std::string reason;
-  const milliseconds left{std::max(1, milliseconds_until(deadline_))};
   try {
-    arrived = receive ? moving.buffer->waitRecv(left) : moving.buffer->waitSend(left);
-    if (!arrived) reason = "the communicator is being closed";
+    arrived = receive ? moving.buffer->waitRecv(kNever) : moving.buffer->waitSend(kNever);
   } catch (const std::exception& error) {
-    const bool late = milliseconds_until(deadline_) == 0;
-    reason = late ? fmt::format(
-                        "nothing within {} s: it hangs, is far behind, waits for yet another rank, or has "
-                        "called another operation",
-                        std::chrono::duration<double>(timeout_).count())
-                  : plain(error.what());
+    reason = plain(error.what());
   }
-  {
-    const std::lock_guard lock(mutex_);
-    waits_on_ = nullptr;
+  const std::lock_guard lock(mutex_);
+  waits_on_ = nullptr;
+  if (!reason.empty()) fail_with(moving.peer, receive ? "receiving from" : "sending to", reason);
+  return arrived;
+}
+
+void Mesh::wait(Exchange::Moving& moving, bool receive) {
+  const char* direction = receive ? "receiving from" : "sending to";
+  while (!attempt(moving, receive)) {
+    const std::string reason = broken(moving.peer);
+    if (!reason.empty()) {
+      // Its last bytes may have come before it left.
+      if (attempt(moving, receive)) return;
+      fail_with(moving.peer, direction, reason);
+    }
+    if (milliseconds_until(deadline_) == 0) fail_with(moving.peer, direction, lateness(moving.peer));
   }
-  if (!arrived) fail_with(moving.peer, direction, reason);
 }
 
 void Mesh::wait_receives(Exchange& exchange) {

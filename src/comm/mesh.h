@@ -3,12 +3,14 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "comm/rendezvous.h"
@@ -75,18 +77,28 @@ class Mesh {
 
  private:
   void wait(Exchange::Moving& moving, bool receive);
+  void watch_connections();
+  std::string broken(int peer);
+  bool attempt(Exchange::Moving& moving, bool receive);
+  std::string lateness(int peer);
+  void pulse();
   [[noreturn]] void fail_with(int peer, const char* direction, const std::string& reason) const;
 
   Rendezvous& rendezvous_;
   const int rank_, world_size_;
   const std::chrono::milliseconds timeout_;
   std::shared_ptr<::gloo::Context> context_;
+  // For each peer a receive that never ends but with the connection.
+  std::vector<std::unique_ptr<::gloo::transport::UnboundBuffer>> sentinels_;
+  std::byte sentinel_memory_{};
   Deadline deadline_;
   uint64_t operation_ = 0, signature_ = 0, exchange_ = 0;
 
   std::mutex mutex_;  // guards what follows
-  bool aborted_ = false;
+  std::condition_variable stopped_;
+  bool aborted_ = false, stop_ = false;
   ::gloo::transport::UnboundBuffer* waits_on_ = nullptr;
+  std::thread pulse_;
 };
 
 }  // namespace polar

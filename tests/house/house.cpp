@@ -107,7 +107,7 @@ const Arrows& arrows() {
       {"tensor", {"base"}},
       {"ops", {"tensor"}},
       {"kernels", {}},
-      {"backend", {"ops", "kernels"}},
+      {"backend", {"ops", "comm", "kernels"}},
       {"comm", {"ops"}},
       {"launch", {"comm"}},
       {"data", {"base"}},

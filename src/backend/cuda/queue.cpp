@@ -2,28 +2,10 @@
 // CUDA graph.
 #include <optional>
 
-#include "backend/cuda/contract.h"
 #include "backend/cuda/cuda_ops.h"
+#include "backend/cuda/event_mark.h"
 
 namespace polar::cuda {
-namespace {
-
-// An event that was never recorded counts as done, as a mark that was never set does.
-class EventMark final : public Mark {
- public:
-  bool reached() const override { return event.done(); }
-  void wait() const override { event.synchronize(); }
-  Event event;
-};
-
-const Event& event_of(const Mark& mark) {
-  const auto* made = dynamic_cast<const EventMark*>(&mark);
-  require(made != nullptr, "a mark of another backend");
-  return made->event;
-}
-
-}  // namespace
-
 // The first run is not captured: libraries load their kernels in it, and products are measured. What it does
 // that no graph can hold (CudaOps::waits_) keeps the work from ever being captured.
 class CudaOps::GraphWork final : public Repeated {
@@ -63,7 +45,7 @@ bool CudaOps::reached(const Mark& mark) {
 }
 
 void CudaOps::wait(const Mark& mark) {
-  event_of(mark).synchronize();
+  mark.wait();  // which of a collective is an Error if it failed
 }
 
 void CudaOps::follow(const Mark& mark) {

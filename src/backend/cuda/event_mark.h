@@ -1,0 +1,24 @@
+// Marks of the CUDA backend: events.
+#pragma once
+
+#include "backend/cuda/contract.h"
+#include "backend/cuda/runtime.h"
+#include "ops/ops.h"
+
+namespace polar::cuda {
+
+// An event that was never recorded counts as done, as a mark that was never set does.
+class EventMark : public Mark {
+ public:
+  bool reached() const override { return event.done(); }
+  void wait() const override { event.synchronize(); }
+  Event event;
+};
+
+inline const Event& event_of(const Mark& mark) {
+  const auto* made = dynamic_cast<const EventMark*>(&mark);
+  require(made != nullptr, "a mark of another backend");
+  return made->event;
+}
+
+}  // namespace polar::cuda
