@@ -17,6 +17,7 @@ struct PlanOptions {
   std::string config;
   std::vector<std::string> overrides;
   std::string device, memory;
+  int world_size = 1;
   bool buffers = false, json = false;
 };
 
@@ -70,6 +71,27 @@ void print_fits(const Experiment& experiment, const Ops& ops, size_t memory) {
   }
 }
 
+nlohmann::ordered_json json_of(const ShardPlan& shards) {
+  return {{"world_size", shards.world_size()},
+          {"layers_per_bucket", shards.layers_per_bucket()},
+          {"buckets", shards.buckets().size()},
+          {"padding", shards.padding()},
+          {"imbalance", shards.imbalance()},
+          {"own_elements", shards.own_elements()},
+          {"elements_sent_a_step", shards.elements_sent()}};
+}
+
+// Gradients and parameters travel in fp32.
+void print_shards(const ShardPlan& shards) {
+  const auto sent = static_cast<size_t>(shards.elements_sent()) * sizeof(float);
+  std::printf("\nsharing among %d ranks (the memory above is rank 0's)\n%s", shards.world_size(),
+              shards.table().c_str());
+  std::printf("\nmatrices: %lld layers a bucket, padding %.3f, largest polar load %.3f of the mean\n",
+              static_cast<long long>(shards.layers_per_bucket()), shards.padding(), shards.imbalance());
+  std::printf("a rank sends %s a step: gradients to their owners, parameters back\n",
+              format_bytes(sent).c_str());
+}
+
 ExitCode run(const PlanOptions& options) {
   const Experiment experiment = load_experiment(options.config, options.overrides);
   DeviceOptions device{.device = options.device.empty() ? experiment.run.device : options.device,
@@ -78,14 +100,15 @@ ExitCode run(const PlanOptions& options) {
   device.plan_only = true;
   const auto ops = make_ops(device);
   const size_t memory = options.memory.empty() ? 0 : parse_bytes(options.memory);
-  const RunPlan plan(experiment, *ops);
+  const RunPlan plan(experiment, *ops, {.rank = 0, .world_size = options.world_size});
   const int64_t parameters = plan.model.registry().parameter_count();
   if (options.json) {
-    const nlohmann::ordered_json json{{"parameters", parameters},
-                                      {"device_bytes", plan.device.total_bytes()},
-                                      {"host_bytes", plan.host.total_bytes()},
-                                      {"micro_sequences", plan.micro_sequences},
-                                      {"micro_steps", plan.micro_steps}};
+    nlohmann::ordered_json json{{"parameters", parameters},
+                                {"device_bytes", plan.device.total_bytes()},
+                                {"host_bytes", plan.host.total_bytes()},
+                                {"micro_sequences", plan.micro_sequences},
+                                {"micro_steps", plan.micro_steps}};
+    if (plan.shards) json["sharding"] = json_of(*plan.shards);
     std::printf("%s\n", json.dump().c_str());
     return ExitCode::done;
   }
@@ -98,7 +121,8 @@ ExitCode run(const PlanOptions& options) {
       static_cast<long long>(plan.micro_sequences), static_cast<long long>(experiment.data.sequence_length),
       plan.device.table(options.buffers).c_str());
   std::printf("on the host\n%s\noptimizer\n%s", plan.host.table(options.buffers).c_str(),
-              plan.optimizer.table().c_str());
+              plan.optimizer_table.c_str());
+  if (plan.shards) print_shards(*plan.shards);
   if (memory > 0) {
     std::printf("\n");
     print_fits(experiment, *ops, memory);
@@ -121,6 +145,11 @@ void add_plan(CLI::App& app, Action& action) {
                    "Memory of the device, e.g. 80GiB: print the largest micro-batch that fits at each level "
                    "of train.recompute")
       ->type_name("SIZE");
+  command
+      ->add_option("--world-size", options->world_size,
+                   "Plan for so many ranks: who owns what, padding, balance, and what travels")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 16));
   command->add_flag("--buffers", options->buffers, "List every buffer");
   command->add_flag("--json", options->json, "Print one JSON object with the totals");
   command->footer(

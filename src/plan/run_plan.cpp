@@ -81,6 +81,10 @@ RunPlan::RunPlan(const Experiment& e, const Ops& ops, const Topology& ranks)
       shards(make_shards(e, model.registry(), ranks.world_size)),
       optimizer(resolved_optimizer(e), e.schedule, model.registry(), e.train.max_steps, DType::f32,
                 {.plan = shards ? &*shards : nullptr, .rank = ranks.rank}) {
+  optimizer_table =
+      shards ? Optimizer(resolved_optimizer(e), e.schedule, model.registry(), e.train.max_steps, DType::f32)
+                   .table()
+             : optimizer.table();
   const int64_t time = e.data.sequence_length;
   model.plan(device, ops);
   optimizer.plan(device, ops);

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "config/experiment.h"
@@ -39,7 +40,8 @@ struct RunPlan {
 
   Model model;
   std::optional<ShardPlan> shards;  // with more than one rank
-  Optimizer optimizer;
+  Optimizer optimizer;              // of what is this rank's
+  std::string optimizer_table;      // of all: Optimizer::table
   MemoryPlan device, host;
 
   // On the device: micro-batches (two where one can be copied while the other is computed with), and the

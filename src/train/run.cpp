@@ -60,6 +60,7 @@ class Run {
   void finish_with_sample_and_report() const;
 
   bool is_first() const { return group_.rank == 0; }
+  int64_t steps_done() const { return trainer_->progress().step - first_step_; }  // by this process
 
   const Experiment& experiment_;
   std::string program_;
@@ -67,7 +68,8 @@ class Run {
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Communicator> comm_;
   RunDirectory directory_;
-  PeakRate peak_;  // what MFU is a share of
+  int64_t first_step_ = 0;  // after which this process goes on
+  PeakRate peak_;           // what MFU is a share of
   std::optional<Trainer> trainer_;
   std::optional<Saver> saver_;
   std::optional<Monitor> monitor_;
@@ -99,6 +101,7 @@ void Run::prepare() {
   } else {
     trainer_->initialize();
   }
+  first_step_ = trainer_->progress().step;
   check_agreement(experiment_, program_, *trainer_, *comm_);
   saver_.emplace(experiment_, directory_.path(), *trainer_, *ops_, checkpoint_files(experiment_),
                  directory_.checkpoint() ? trainer_->progress().step : -1,
@@ -128,7 +131,7 @@ void Run::describe() const {
             experiment_.train.max_steps);
   log::info("memory     {} on the device, {} on the host (`polartrain plan` lists them)",
             format_bytes(plan.device.total_bytes()), format_bytes(plan.host.total_bytes()));
-  log::info("optimizer\n{}", plan.optimizer.table());
+  log::info("optimizer\n{}", plan.optimizer_table);
 }
 
 ExitCode Run::loop() {
@@ -240,6 +243,10 @@ void Run::finish() {
         evaluation_->perplexity(),
         evaluation_->bits_per_byte ? fmt::format(", {:.4f} bits a byte", *evaluation_->bits_per_byte) : "",
         evaluation_->tokens);
+  if (const auto& shards = trainer_->plan().shards; shards && steps_done() > 0)
+    log::info("sent       {} bytes a step by a rank, of which {} are gradients and parameters",
+              comm_->bytes_sent() / static_cast<uint64_t>(steps_done()),
+              static_cast<size_t>(shards->elements_sent()) * sizeof(float));
   if (monitor_) log::info("speed      {:.0f} tokens/s (median)", monitor_->median_tokens_per_s());
   log::info("checkpoint {}", checkpoint_dir(directory_.path(), trainer_->progress().step).string());
   if (!is_first()) return;

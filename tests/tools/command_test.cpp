@@ -134,6 +134,14 @@ TEST_F(Command, ThePlanAgreesWithTheRun) {
             first.at("memory_bytes").get<int64_t>());
 }
 
+TEST_F(Command, ThePlanOfSeveralRanks) {
+  const Finished plan = polartrain({"plan", path("config.yaml"), "--world-size", "2"});
+  ASSERT_EQ(plan.code, 0) << plan.output;
+  for (const char* part : {"sharing among 2 ranks", "padding", "element-wise parameters", "a rank sends"})
+    EXPECT_THAT(plan.output, HasSubstr(part));
+  EXPECT_EQ(polartrain({"plan", path("config.yaml"), "--world-size", "0"}).code, 2);
+}
+
 // The CPU has no bf16: what would compute refuses it, the plan says what it shows instead.
 TEST_F(Command, FormatsThatTheDeviceDoesNotHave) {
   for (const char* key : {"precision.compute", "precision.gradients"}) {

@@ -104,6 +104,22 @@ class Ranks : public TinyRun {
     }
     return worst;
   }
+  // The process with this rank that trains in `run`; 0: none.
+  static pid_t worker_of(const std::string& run, int rank) {
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+      const std::string name = entry.path().filename().string();
+      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+      const auto content = [&](const char* file) {
+        std::ifstream in(entry.path() / file, std::ios::binary);
+        return std::string(std::istreambuf_iterator<char>(in), {});
+      };
+      const std::string variable = std::string(1, '\0') + "RANK=" + std::to_string(rank) + '\0';
+      if (content("cmdline").find("run.dir=" + run) != std::string::npos &&
+          content("environ").find(variable) != std::string::npos)
+        return std::stoi(name);
+    }
+    return 0;
+  }
   std::vector<double> losses(const std::string& run) const {
     return read_metrics(path(run) / "metrics.jsonl").column("loss");
   }
@@ -175,6 +191,51 @@ TEST_F(Ranks, WhatFourSavedAnyNumberContinues) {
     for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(got[i] / want[i], 1.0, 1e-5) << ranks << ", " << i;
     EXPECT_LE(difference(weights(run, 20), weights("whole", 20)), ranks == 4 ? 0.0 : 2e-6);
   }
+}
+
+// What travels is what the plan says, and nothing else but the two scalars of a step.
+TEST_F(Ranks, TheVolumeIsThePlans) {
+  for (const int ranks : {2, 3}) {
+    const std::string run = std::to_string(ranks);
+    Group group(ranks, command(run, {"train.max_steps=4", "batch.micro_sequences=2"}));
+    group.expect_success();
+    const std::string output = group[0].output();
+    long long sent = 0, planned = 0;
+    const size_t at = output.find("sent       ");
+    ASSERT_NE(at, std::string::npos) << output;
+    const char* kFormat = "sent %lld bytes a step by a rank, of which %lld";
+    ASSERT_EQ(std::sscanf(output.c_str() + at, kFormat, &sent, &planned), 2);
+    const Finished told =
+        run_process({POLAR_BINARY, "plan", path("config.yaml").string(), "--json", "--world-size",
+                     std::to_string(ranks), "batch.global_tokens=384", "batch.micro_sequences=2"});
+    ASSERT_EQ(told.code, 0) << told.output;
+    const auto sharding = nlohmann::json::parse(told.output).at("sharding");
+    EXPECT_EQ(planned, 4 * sharding.at("elements_sent_a_step").get<long long>());
+    EXPECT_GE(sent, planned);
+    EXPECT_LE(sent, planned + 2 * 2 * 8);
+  }
+}
+
+// A worker is killed; the launcher starts the run again from its last checkpoint.
+TEST_F(Ranks, AKilledWorkerCostsTheStepsSinceTheCheckpoint) {
+  const Overrides overrides{"train.max_steps=24", "batch.micro_sequences=2", "checkpoint.every_steps=4",
+                            "checkpoint.keep_last=0", "evaluation.every_steps=0"};
+  train(2, "undisturbed", overrides);
+  std::vector<std::string> words{POLAR_BINARY, "launch", "--nproc-per-node", "2", "--max-restarts", "1"};
+  const std::vector<std::string> of_train = command("killed", overrides);
+  words.insert(words.end(), of_train.begin() + 1, of_train.end());
+  Process launcher(words);
+  ASSERT_TRUE(launcher.wait_for([&] { return std::filesystem::exists(checkpoint_dir(path("killed"), 8)); }))
+      << launcher.output();
+  const pid_t worker = worker_of(path("killed").string(), 1);
+  ASSERT_GT(worker, 0) << launcher.output();
+  kill(worker, SIGKILL);
+  EXPECT_EQ(launcher.wait(), 0) << launcher.output();
+  EXPECT_THAT(launcher.output(), HasSubstr("SIGKILL"));
+  EXPECT_THAT(launcher.output(), HasSubstr("continuing from"));
+  EXPECT_EQ(difference(weights("killed", 24), weights("undisturbed", 24)), 0.0);
+  EXPECT_EQ(worker_of(path("killed").string(), 0), 0);
+  EXPECT_EQ(worker_of(path("killed").string(), 1), 0);
 }
 
 TEST_F(Ranks, AnotherConfigurationIsNamed) {
