@@ -216,26 +216,77 @@ TEST_F(Ranks, TheVolumeIsThePlans) {
   }
 }
 
-// A worker is killed; the launcher starts the run again from its last checkpoint.
-TEST_F(Ranks, AKilledWorkerCostsTheStepsSinceTheCheckpoint) {
-  const Overrides overrides{"train.max_steps=24", "batch.micro_sequences=2", "checkpoint.every_steps=4",
-                            "checkpoint.keep_last=0", "evaluation.every_steps=0"};
-  train(2, "undisturbed", overrides);
-  std::vector<std::string> words{POLAR_BINARY, "launch", "--nproc-per-node", "2", "--max-restarts", "1"};
-  const std::vector<std::string> of_train = command("killed", overrides);
-  words.insert(words.end(), of_train.begin() + 1, of_train.end());
-  Process launcher(words);
-  ASSERT_TRUE(launcher.wait_for([&] { return std::filesystem::exists(checkpoint_dir(path("killed"), 8)); }))
-      << launcher.output();
-  const pid_t worker = worker_of(path("killed").string(), 1);
-  ASSERT_GT(worker, 0) << launcher.output();
-  kill(worker, SIGKILL);
-  EXPECT_EQ(launcher.wait(), 0) << launcher.output();
-  EXPECT_THAT(launcher.output(), HasSubstr("SIGKILL"));
-  EXPECT_THAT(launcher.output(), HasSubstr("continuing from"));
-  EXPECT_EQ(difference(weights("killed", 24), weights("undisturbed", 24)), 0.0);
-  EXPECT_EQ(worker_of(path("killed").string(), 0), 0);
-  EXPECT_EQ(worker_of(path("killed").string(), 1), 0);
+// Runs under the launcher, disturbed in different ways.
+class Disturbed : public Ranks {
+ protected:
+  void SetUp() override {
+    train(2, "undisturbed", overrides_);
+    std::vector<std::string> words{POLAR_BINARY,     "launch", "--nproc-per-node", "2",
+                                   "--max-restarts", "1",      "--grace-period",   "2"};
+    std::vector<std::string> of_train = command("run", overrides_);
+    of_train.insert(of_train.end(), {"distributed.timeout_seconds=3"});
+    words.insert(words.end(), of_train.begin() + 1, of_train.end());
+    words_ = words;
+  }
+  // Starts it and waits for the second checkpoint.
+  std::unique_ptr<Process> start() {
+    auto launcher = std::make_unique<Process>(words_);
+    const auto saved = [&] { return std::filesystem::exists(checkpoint_dir(path("run"), 8)); };
+    EXPECT_TRUE(launcher->wait_for(saved)) << launcher->output();
+    return launcher;
+  }
+  pid_t worker(int rank) const { return worker_of(path("run").string(), rank); }
+  void expect_the_undisturbed_result() {
+    EXPECT_EQ(difference(weights("run", 40), weights("undisturbed", 40)), 0.0);
+    for (const int rank : {0, 1}) EXPECT_EQ(worker(rank), 0) << "an orphan of rank " << rank;
+  }
+
+  const Overrides overrides_{"train.max_steps=40", "batch.micro_sequences=1", "checkpoint.every_steps=4",
+                             "checkpoint.keep_last=0", "evaluation.every_steps=0"};
+  std::vector<std::string> words_;
+};
+
+TEST_F(Disturbed, AKilledWorkerCostsTheStepsSinceTheCheckpoint) {
+  const auto launcher = start();
+  ASSERT_GT(worker(1), 0) << launcher->output();
+  kill(worker(1), SIGKILL);
+  EXPECT_EQ(launcher->wait(), 0) << launcher->output();
+  EXPECT_THAT(launcher->output(), HasSubstr("SIGKILL"));
+  EXPECT_THAT(launcher->output(), HasSubstr("continuing from"));
+  expect_the_undisturbed_result();
+}
+
+TEST_F(Disturbed, AStoppedWorkerIsNoticed) {
+  const auto launcher = start();
+  ASSERT_GT(worker(1), 0) << launcher->output();
+  kill(worker(1), SIGSTOP);
+  EXPECT_EQ(launcher->wait(), 0) << launcher->output();
+  EXPECT_THAT(launcher->output(), HasSubstr("within 3 s"));
+  EXPECT_THAT(launcher->output(), HasSubstr("continuing from"));
+  expect_the_undisturbed_result();
+}
+
+TEST_F(Disturbed, ATerminatedLauncherSavesAndTheRunGoesOn) {
+  const auto launcher = start();
+  launcher->send(SIGTERM);
+  EXPECT_EQ(launcher->wait(), 3) << launcher->output();
+  for (const int rank : {0, 1}) EXPECT_EQ(worker(rank), 0) << "an orphan of rank " << rank;
+  const Finished again = run_process(words_);
+  EXPECT_EQ(again.code, 0) << again.output;
+  EXPECT_THAT(again.output, HasSubstr("continuing from"));
+  expect_the_undisturbed_result();
+}
+
+TEST_F(Disturbed, ADamagedPartOfACheckpointIsNamedAndSkipped) {
+  ASSERT_EQ(run_process(words_).code, 0);
+  std::filesystem::remove_all(checkpoint_dir(path("run"), 40));
+  const std::filesystem::path part = checkpoint_dir(path("run"), 36) / "optimizer-00002-of-00002.safetensors";
+  std::filesystem::resize_file(part, std::filesystem::file_size(part) - 1);
+  const Finished again = run_process(words_);
+  EXPECT_EQ(again.code, 0) << again.output;
+  EXPECT_THAT(again.output, HasSubstr("step-00000036 is broken and skipped: optimizer-00002-of-00002"));
+  EXPECT_THAT(again.output, HasSubstr("step-00000032"));
+  expect_the_undisturbed_result();
 }
 
 TEST_F(Ranks, AnotherConfigurationIsNamed) {
