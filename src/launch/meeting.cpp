@@ -19,9 +19,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr int kDefaultPort = 29500;                // torchrun's
-constexpr milliseconds kOperationTimeout{10'000};  // of the store, once it is reached
-constexpr const char* kPlaceholder = "-";          // an empty word would get lost
+constexpr int kDefaultPort = 29500;        // torchrun's
+constexpr double kLongestOperation = 10;   // s, of the store, once it is reached
+constexpr const char* kPlaceholder = "-";  // an empty word would get lost
 
 milliseconds in_milliseconds(double seconds) {
   return std::chrono::ceil<milliseconds>(std::chrono::duration<double>(seconds));
@@ -120,8 +120,10 @@ void Meeting::connect() {
     try {
       // In short tries, for a signal has to be seen meanwhile.
       StoreClient(endpoint_.host, static_cast<uint16_t>(endpoint_.port), run_id_, milliseconds(1000));
-      store_ = std::make_unique<StoreClient>(endpoint_.host, static_cast<uint16_t>(endpoint_.port), run_id_,
-                                             kOperationTimeout);
+      // A node that is cut off ends its workers about when the others go on without it.
+      store_ = std::make_unique<StoreClient>(
+          endpoint_.host, static_cast<uint16_t>(endpoint_.port), run_id_,
+          in_milliseconds(std::clamp(options_.lost_after, 1.0, kLongestOperation)));
     } catch (const Error& e) {
       if (e.code() == ExitCode::bad_usage || Clock::now() > deadline)
         fail("the other nodes' launchers were not reached within {:g} s: {}", options_.join_timeout,

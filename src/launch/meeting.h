@@ -17,6 +17,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -66,7 +67,10 @@ class RoundWatch {
   // use.
   Verdict conclude(bool can_restart, Gone gone, int code, const std::string& text);
   // Once the descriptor is readable.
-  Verdict verdict() const { return verdict_; }
+  Verdict verdict() const {
+    const std::lock_guard lock(mutex_);
+    return verdict_;
+  }
 
  private:
   struct Beat {
@@ -90,7 +94,8 @@ class RoundWatch {
   int64_t beat_ = 0;
   bool told_success_ = false;
   std::atomic<bool> succeeded_ = false;
-  Verdict verdict_;  // written before the descriptor becomes readable
+  mutable std::mutex mutex_;
+  Verdict verdict_;  // guarded by it
   std::thread thread_;
 };
 

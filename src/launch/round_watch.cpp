@@ -86,7 +86,10 @@ bool RoundWatch::look(bool beat_now) {
 }
 
 void RoundWatch::finish(Verdict verdict) {
-  verdict_ = std::move(verdict);
+  {
+    const std::lock_guard lock(mutex_);
+    verdict_ = std::move(verdict);
+  }
   notify(news_);
 }
 

@@ -218,6 +218,66 @@ TEST_F(Nodes, ElasticRunEndsWithTheNodeThatHoldsTheStore) {
   EXPECT_THAT(second->output(), HasSubstr("node 0 was told to stop"));
 }
 
+// Two network namespaces with a cable between them.
+class Machines {
+ public:
+  Machines() {
+    usable_ = ip("netns add " + name(0)) && ip("netns add " + name(1)) &&
+              ip("link add polar0 netns " + name(0) + " type veth peer name polar1 netns " + name(1));
+    for (int i = 0; usable_ && i < 2; ++i) {
+      const std::string in = "-n " + name(i), link = "polar" + std::to_string(i);
+      usable_ = ip(in + " addr add 10.77.0." + std::to_string(i + 1) + "/24 dev " + link) &&
+                ip(in + " link set lo up") && ip(in + " link set " + link + " up");
+    }
+  }
+  ~Machines() {
+    for (int i = 0; i < 2; ++i) ip("netns del " + name(i));
+  }
+  Machines(const Machines&) = delete;
+  Machines& operator=(const Machines&) = delete;
+  bool usable() const { return usable_; }
+  void plug(bool in) const { ip("-n " + name(0) + " link set polar0" + (in ? " up" : " down")); }
+  std::unique_ptr<Launcher> launch(int machine, const std::vector<std::string>& arguments) const {
+    return std::make_unique<Launcher>(arguments, std::vector<std::string>{}, "",
+                                      std::vector<std::string>{"ip", "netns", "exec", name(machine)});
+  }
+
+ private:
+  static bool ip(const std::string& words) {
+    return test::run_process({"/bin/sh", "-c", "ip " + words}).code == 0;
+  }
+  static std::string name(int i) { return "polar-" + std::to_string(getpid()) + "-" + std::to_string(i); }
+
+  bool usable_ = false;
+};
+
+TEST(Network, CutNodeEndsItsWorkersAndTheOthersGoOn) {
+  const Machines machines;
+  if (!machines.usable()) GTEST_SKIP() << "no network namespaces here (they need root and iproute2)";
+  const test::TemporaryDirectory directory;
+  const std::string stop = directory / "stop";
+  const std::vector<std::string> arguments = with_script(
+      {"--nnodes", "1:2", "--nproc-per-node", "2", "--rdzv-endpoint", "10.77.0.1:29500", "--rdzv-id", "cut",
+       "--max-restarts", "1", "--rdzv-conf", "last_call_timeout=2,keep_alive_timeout=3"},
+      "echo world $WORLD_SIZE at $MASTER_ADDR; while ! test -e " + stop + "; do sleep 0.05; done");
+  const auto first = machines.launch(0, arguments);
+  ASSERT_TRUE(first->says("waiting for more nodes")) << first->output();
+  const auto second = machines.launch(1, arguments);
+  ASSERT_TRUE(first->says("[1] world 4 at 10.77.0.1") && second->says("[3] world 4 at 10.77.0.1"));
+  machines.plug(false);
+  EXPECT_EQ(second->wait(), 1) << second->output();
+  EXPECT_THAT(second->output(), HasSubstr("the launchers' store is gone"));
+  EXPECT_TRUE(second->all_gone(0));
+  ASSERT_TRUE(first->says("[1] world 2 at 10.77.0.1")) << first->output();
+  EXPECT_THAT(first->output(), HasSubstr("is lost: its launcher has not been heard of"));
+  machines.plug(true);
+  const auto late = machines.launch(1, arguments);
+  EXPECT_TRUE(late->says("it takes part from the next restart on")) << late->output();
+  test::put(stop, "");
+  EXPECT_EQ(first->wait(), 0) << first->output();
+  EXPECT_EQ(late->wait(), 0) << late->output();
+}
+
 TEST(MeetingText, IsReadAsItWasWritten) {
   const std::vector<Member> members = members_from(to_text({{3, -1, true, 2, 4711, "fe80::1", "a"}, {}}));
   ASSERT_EQ(members.size(), 1u);  // the second has no address, and is none
