@@ -46,8 +46,10 @@ struct KeyTiling {
 template <class T, int kHeadDim>
 struct QueryTiling {
   static constexpr bool kSingle = sizeof(T) == sizeof(float);
-  static constexpr int kWarps = kSingle ? 2 : 4, kThreads = kWarps * kWarpSize;
-  static constexpr int kRowBlocks = kSingle ? 1 : 2;
+  // Two blocks of 16 rows a warp read the keys half as often; at width 128 their dq leaves too few registers.
+  static constexpr bool kWide = !kSingle && kHeadDim == 128;
+  static constexpr int kWarps = kSingle ? 2 : (kWide ? 8 : 4), kThreads = kWarps * kWarpSize;
+  static constexpr int kRowBlocks = kSingle || kWide ? 1 : 2;
   static constexpr int kQueries = 16 * kRowBlocks * kWarps;
   static constexpr int kKeys = kSingle ? (kHeadDim < 96 ? 32 : 16)
                                        : (kHeadDim < 64   ? 64
