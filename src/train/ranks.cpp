@@ -41,7 +41,7 @@ DeviceOptions device_options(const Experiment& e, const ProcessGroup& group) {
   const std::string suffix = group.rank == 0 ? "" : fmt::format(".rank-{}", group.rank);
   DeviceOptions options;
   options.device = e.run.device;
-  options.index = group.local_rank;
+  options.index = count_gpus() == 1 ? 0 : group.local_rank;  // some launchers show each rank its GPU only
   options.threads = static_cast<int>(e.run.threads);
   if (!e.run.gemm_cache.empty()) options.gemm_cache = e.run.gemm_cache + suffix;
   options.attention_engine = e.attention.engine;
