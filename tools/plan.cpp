@@ -43,11 +43,12 @@ size_t parse_bytes(const std::string& text) {
 }
 
 // For each level of recomputation the largest micro-batch whose plan fits.
-void print_fits(const Experiment& experiment, const Ops& ops, size_t memory) {
+void print_fits(const Experiment& experiment, const Ops& ops, const Topology& ranks, size_t memory) {
   std::printf("largest micro-batch in %s, of which %s are left to the driver and its libraries\n",
               format_bytes(memory).c_str(), format_bytes(kContextBytes).c_str());
   std::printf("%-10s %16s %14s %12s\n", "recompute", "micro_sequences", "tokens", "needs");
-  const int64_t sequences = experiment.batch.global_tokens / experiment.data.sequence_length;
+  const int64_t sequences =
+      experiment.batch.global_tokens / experiment.data.sequence_length / ranks.world_size;
   for (const auto& [name, level] :
        {std::pair{"none", Recompute::none}, {"mlp", Recompute::mlp}, {"layer", Recompute::layer}}) {
     int64_t best = 0;
@@ -57,7 +58,7 @@ void print_fits(const Experiment& experiment, const Ops& ops, size_t memory) {
       Experiment candidate = experiment;
       candidate.train.recompute = level;
       candidate.batch.micro_sequences = micro;
-      const size_t bytes = RunPlan(candidate, ops).device.total_bytes();
+      const size_t bytes = RunPlan(candidate, ops, ranks).device.total_bytes();
       if (bytes + kContextBytes > memory) break;
       best = micro;
       best_bytes = bytes;
@@ -125,7 +126,7 @@ ExitCode run(const PlanOptions& options) {
   if (plan.shards) print_shards(*plan.shards);
   if (memory > 0) {
     std::printf("\n");
-    print_fits(experiment, *ops, memory);
+    print_fits(experiment, *ops, plan.topology, memory);
   }
   return ExitCode::done;
 }

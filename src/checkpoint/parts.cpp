@@ -67,6 +67,16 @@ bool is_parts_name(std::string_view file_name) {
   return file_name.starts_with(".") && file_name.ends_with(kSuffix);
 }
 
+// Later ones belong to ranks that are ahead.
+void remove_earlier_parts(const fs::path& parts) {
+  std::error_code ignored;
+  std::vector<fs::path> earlier;
+  for (const fs::directory_entry& entry : fs::directory_iterator(parts.parent_path(), ignored))
+    if (is_parts_name(entry.path().filename().string()) && entry.path().filename() < parts.filename())
+      earlier.push_back(entry.path());
+  for (const fs::path& path : earlier) fs::remove_all(path, ignored);
+}
+
 std::vector<std::string> write_part(const fs::path& dir, const CheckpointContent& content) {
   std::vector<std::string> names;
   const auto write = [&](const char* stem, const std::vector<NamedTensor>& tensors,
@@ -87,8 +97,14 @@ void hand_over_part(const fs::path& parts, const CheckpointContent& content) {
     write_part(parts, content);
     note["files"] = contents_of(content);
   } catch (const std::exception& error) {
-    note["error"] = error.what();  // so that rank 0 need not wait until its patience is over
-    write_file_atomically(note_of(parts, content.part.rank), note.dump());
+    // So that rank 0 need not wait until its patience is over. What was written of the part makes room first.
+    note["error"] = error.what();
+    std::error_code ignored;
+    for (const auto& [file, tensors] : contents_of(content)) fs::remove(parts / file, ignored);
+    try {
+      write_file_atomically(note_of(parts, content.part.rank), note.dump());
+    } catch (const std::exception&) {  // the first error is the one to tell
+    }
     throw;
   }
   write_file_atomically(note_of(parts, content.part.rank), note.dump());

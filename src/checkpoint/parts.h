@@ -14,6 +14,9 @@ namespace polar {
 std::filesystem::path parts_dir(const std::filesystem::path& checkpoint);
 bool is_parts_name(std::string_view file_name);
 
+// Removes what failed saves of earlier steps have left beside `parts`, as far as that is possible.
+void remove_earlier_parts(const std::filesystem::path& parts);
+
 // Writes the tensors of this process as files of its own; returns their names.
 std::vector<std::string> write_part(const std::filesystem::path& dir, const CheckpointContent& content);
 

@@ -91,6 +91,7 @@ std::vector<int64_t> list_steps(const fs::path& run) {
 void write_checkpoint(const fs::path& target, const CheckpointContent& content) {
   const fs::path path = directory_path(target), parts = parts_dir(path);
   if (content.part.rank > 0) return hand_over_part(parts, content);  // rank 0 does the rest
+  if (content.part.world_size > 1) remove_earlier_parts(parts);
   AtomicDirectory directory(path);
   const Manifest manifest = write_files(directory.path(), parts, content);
   write_file(directory.path() / kManifestName, format_manifest(manifest));

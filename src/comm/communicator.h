@@ -55,6 +55,10 @@ class Communicator {
   virtual void all_gather(const Tensor& parts, std::string_view name, Mark& done) = 0;
   virtual void broadcast(const Tensor& tensor, int root, std::string_view name, Mark& done) = 0;
 
+  // Throws the Error of a failed operation on memory of the device, if there is one: what such an operation
+  // has left is not to be used, though marks are reached.
+  virtual void check() {}
+
   // What this rank has sent so far in the operations on memory of the device, in bytes of elements.
   virtual uint64_t bytes_sent() const = 0;
 };

@@ -21,8 +21,9 @@ namespace polar {
 
 struct ShardOptions {
   int world_size = 1;
-  // 0: the smallest number of layers a bucket with which padding is at most max_padding, but at least two
-  // buckets of matrices; if none reaches that, the one of least padding.
+  // 0: at most half the layers a bucket, so that one can travel while another is filled: the smallest number
+  // with which padding is at most max_padding and the loads are within 2 % of the best; else the smallest
+  // with enough padding only; else the one of least padding.
   int64_t layers_per_bucket = 0;
   double max_padding = 1.15;
 };

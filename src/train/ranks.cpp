@@ -59,14 +59,17 @@ CommOptions comm_options(const Experiment& e) {
 RunDirectory open_directory(const Experiment& experiment, const TrainOptions& options, Communicator& comm) {
   if (comm.world_size() == 1) return RunDirectory(experiment, options);
   if (comm.rank() == 0) {
+    std::optional<RunDirectory> directory;
     try {
-      RunDirectory directory(experiment, options);
-      comm.all_gather_text(opened_by_first(directory.checkpoint()).dump());
-      return directory;
-    } catch (const Error& error) {
-      comm.all_gather_text(json{{"error", error.what()}, {"code", static_cast<int>(error.code())}}.dump());
+      directory.emplace(experiment, options);
+    } catch (const std::exception& error) {
+      const auto* own = dynamic_cast<const Error*>(&error);
+      const ExitCode code = own == nullptr ? ExitCode::failed : own->code();
+      comm.all_gather_text(json{{"error", error.what()}, {"code", static_cast<int>(code)}}.dump());
       throw;
     }
+    comm.all_gather_text(opened_by_first(directory->checkpoint()).dump());
+    return *std::move(directory);
   }
   const json first = json::parse(comm.all_gather_text("").front());
   if (first.contains("error"))

@@ -1,7 +1,9 @@
 #include "train/run.h"
 
+#include <array>
 #include <chrono>
 #include <cmath>
+#include <span>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -92,8 +94,9 @@ ExitCode Run::train() {
 
 void Run::prepare() {
   check_precision(experiment_.precision, *ops_);
-  peak_ = training_peak(*ops_, experiment_.precision.compute == "bf16" ? DType::bf16 : DType::f32);
   trainer_.emplace(experiment_, *ops_, *comm_);
+  // After the trainer has lent its workspace: an unknown card is measured with products.
+  peak_ = training_peak(*ops_, experiment_.precision.compute == "bf16" ? DType::bf16 : DType::f32);
   if (directory_.checkpoint()) {
     trainer_->progress() =
         restore(*ops_, trainer_->plan(), trainer_->device_memory(), directory_.checkpoint()->dir);
@@ -150,7 +153,8 @@ ExitCode Run::loop() {
     // The device always has a step to do while the host looks at the one before, except where something is
     // to be done with exactly the weights after this one.
     const int64_t ahead = queued && !needs_this_step() ? 1 : 0;
-    while (trainer_->pending() > ahead || trainer_->outcome_ready()) {
+    // Several ranks must look at the same outcomes between the same steps, whatever their speed.
+    while (trainer_->pending() > ahead || (comm_->world_size() == 1 && trainer_->outcome_ready())) {
       const Trainer::Outcome outcome = trainer_->next_outcome();
       after_step(outcome);
       if (is_over(outcome)) {
@@ -230,7 +234,10 @@ bool Run::evaluate_if_due(int64_t step) {
   evaluation_ = trainer_->evaluate();
   if (monitor_) monitor_->exclude(seconds_since(begin));
   double& best = trainer_->progress().best_val_loss;
-  if (!(evaluation_->loss < best)) return false;
+  // All ranks save the same steps: rank 0 decides, for the losses may differ in their last digits.
+  std::array<double, 1> better{is_first() && evaluation_->loss < best ? 1.0 : 0.0};
+  comm_->all_reduce_sum(std::span<double>(better));
+  if (better[0] == 0.0) return false;
   best = evaluation_->loss;
   return true;
 }

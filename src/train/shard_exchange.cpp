@@ -24,6 +24,13 @@ ShardExchange::ShardExchange(Ops& ops, Communicator& comm, const RunPlan& plan, 
   scalar_arrived_ = comm.make_mark();
 }
 
+ShardExchange::~ShardExchange() {
+  for (const auto* mark : {arrived_[0].get(), arrived_[1].get(), scalar_arrived_.get()}) try {
+      ops_.wait(*mark);
+    } catch (const std::exception&) {  // whoever waited for it has been told
+    }
+}
+
 Tensor ShardExchange::next_buffer(const Bucket& bucket) {
   turn_ = (turn_ + 1) % buffers_.size();
   ops_.follow(*arrived_[turn_]);

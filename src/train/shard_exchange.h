@@ -17,6 +17,11 @@ class ShardExchange {
  public:
   ShardExchange(Ops& ops, Communicator& comm, const RunPlan& plan, const PlannedMemory& device);
 
+  // Waits for what is under way: the marks go with it.
+  ~ShardExchange();
+  ShardExchange(const ShardExchange&) = delete;
+  ShardExchange& operator=(const ShardExchange&) = delete;
+
   // own_gradients = the sum over the ranks of this rank's parts of the model's gradients; padding is 0.
   void reduce_gradients();
   // The parameters of every rank become those of their owners.

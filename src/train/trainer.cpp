@@ -185,6 +185,7 @@ Trainer::Outcome Trainer::next_outcome() {
   if (pending_ == 0) fail("Trainer: no step was queued");
   const size_t slot = oldest_slot();
   ops_.wait(*done_[slot]);
+  comm_.check();  // what came after a failed exchange is no outcome
   pending_ -= 1;
   const double* values = host_row(plan_.queued_controls, slot, kControlSize);
   Outcome outcome;

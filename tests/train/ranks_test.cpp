@@ -100,6 +100,7 @@ class Ranks : public TinyRun {
         size += b * b;
         apart += (a - b) * (a - b);
       }
+      EXPECT_TRUE(std::isfinite(apart)) << name;
       worst = std::max(worst, std::sqrt(apart / size));
     }
     return worst;

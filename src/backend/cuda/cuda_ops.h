@@ -26,7 +26,8 @@ struct AttentionSettings {
 class CudaOps final : public Ops {
  public:
   // Uses the GPU with this index (CUDA_VISIBLE_DEVICES numbers them). Error if it cannot be used.
-  // `gemm_cache`: a file that keeps the measured choice of GEMM algorithms; empty: measured in every process.
+  // `gemm_cache`: a file that keeps the measured choice of GEMM algorithms; empty: nothing is measured, the
+  // library's first proposal is taken.
   // Usage error for an attention engine that is not there.
   explicit CudaOps(int device = 0, std::string gemm_cache = "", const AttentionSettings& attention = {});
   // Touches no GPU and needs none: only device_name, supports, host_memory, own_workspace and the sizes of

@@ -113,6 +113,7 @@ class NcclCommunicator final : public Communicator {
   void all_gather(const Tensor& parts, std::string_view name, Mark& done) override;
   void broadcast(const Tensor& tensor, int root, std::string_view name, Mark& done) override;
   uint64_t bytes_sent() const override { return bytes_sent_; }
+  void check() override { throw_if_failed(); }
 
   void throw_if_failed() const {
     const std::lock_guard lock(mutex_);
