@@ -86,8 +86,10 @@ const Allocation* find_allocation(const void* pointer, bool end_too = false);
 // Fails unless all of the bytes lie in one allocation on the device. `call` and `which` are for the report.
 void check_device_range(const char* call, const char* which, const void* pointer, size_t bytes);
 
-// Queues an operation, or adds it to the graph that the stream is captured into.
-cudaError_t enqueue(cudaStream_t stream, std::function<void()> work, const void* kernel = nullptr);
+// Queues an operation, which comes `after` something of another stream if that is given; or adds it to the
+// graph that the stream is captured into.
+cudaError_t enqueue(cudaStream_t stream, std::function<void()> work, const void* kernel = nullptr,
+                    const Dependency& after = {});
 std::shared_ptr<Stream> stream_of(cudaStream_t handle);
 // Does what is queued, as far as is asked.
 void complete(const std::shared_ptr<Stream>& stream, uint64_t count);

@@ -30,10 +30,19 @@ std::mt19937& stream_random() {
   return random;
 }
 
+// A stream is ready if its next operation waits for nothing. One that waits may wait for a stream which is
+// itself waiting, further out, for this very call to return.
+bool is_ready(const Stream& stream) {
+  if (stream.queue.empty() || stream.busy) return false;
+  const std::vector<Dependency>& after = stream.queue.front().after;
+  return std::all_of(after.begin(), after.end(),
+                     [](const Dependency& before) { return before.stream->done >= before.count; });
+}
+
 std::shared_ptr<Stream> any_ready_stream() {
   std::vector<std::shared_ptr<Stream>> ready;
   for (const auto& stream : runtime().streams)
-    if (!stream->queue.empty() && !stream->busy) ready.push_back(stream);
+    if (is_ready(*stream)) ready.push_back(stream);
   return ready.empty() ? nullptr : ready[stream_random()() % ready.size()];
 }
 
@@ -69,6 +78,7 @@ std::shared_ptr<Stream> stream_of(cudaStream_t handle) {
 void complete(const std::shared_ptr<Stream>& stream, uint64_t count) {
   constexpr uint32_t kOthers = 4;  // in random order, other streams get on a little meanwhile
   while (stream->done < count) {
+    if (stream->busy) fail("streams wait for each other in a circle");
     const bool detour = options().order == Order::random && stream_random()() % kOthers == 0;
     const std::shared_ptr<Stream> next = detour ? any_ready_stream() : stream;
     if (next != nullptr) do_next(next);
@@ -83,7 +93,8 @@ void complete_all() {
   for (const auto& stream : streams) complete(stream, stream->issued);
 }
 
-cudaError_t enqueue(cudaStream_t handle, std::function<void()> work, const void* kernel) {
+cudaError_t enqueue(cudaStream_t handle, std::function<void()> work, const void* kernel,
+                    const Dependency& after) {
   const std::shared_ptr<Stream> stream = stream_of(handle);
   if (stream->capture != nullptr) return capture_operation(stream, std::move(work), kernel);
   if (stream == runtime().default_stream)
@@ -92,7 +103,9 @@ cudaError_t enqueue(cudaStream_t handle, std::function<void()> work, const void*
         other->capture->invalid = true;
         return cudaErrorStreamCaptureImplicit;
       }
-  stream->queue.push_back({std::move(work), implicit_dependencies(stream)});
+  std::vector<Dependency> all = implicit_dependencies(stream);
+  if (after.stream != nullptr) all.push_back(after);
+  stream->queue.push_back({std::move(work), std::move(all)});
   ++stream->issued;
   if (!options().lazy_streams) complete(stream, stream->issued);
   return cudaSuccess;
@@ -272,7 +285,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
     stream->capture->invalid = true;
     return finish(cudaErrorStreamCaptureIsolation);
   }
-  return finish(enqueue(handle, [before = event->recorded] { complete(before.stream, before.count); }));
+  return finish(enqueue(
+      handle, [] {}, nullptr, event->recorded));
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const std::lock_guard lock(runtime().mutex);

@@ -107,8 +107,6 @@ TEST_F(EmulatedCommand, TrainsWithTheSvdOracle) {
 
 #ifdef POLAR_EMULATED_NCCL
 // CUDA and NCCL, both emulated: two and three ranks come to what one comes to.
-// In the forward order always: the emulator's random order does not yet bear a second thread that drives
-// lazy streams, as the communicator's watch does (memory is damaged in some runs).
 TEST_F(EmulatedCommand, SeveralRanksTrainAsOne) {
   const auto train_on = [&](int ranks, const std::string& run, const char* lazy) {
     std::vector<std::unique_ptr<Process>> processes;
@@ -123,7 +121,6 @@ TEST_F(EmulatedCommand, SeveralRanksTrainAsOne) {
                                                              "MASTER_ADDR=127.0.0.1",
                                                              "MASTER_PORT=" + port,
                                                              std::string("EMULATOR_LAZY=") + lazy,
-                                                             "EMULATOR_ORDER=forward",
                                                              POLAR_EMULATED_BINARY,
                                                              "train",
                                                              path("config.yaml").string(),

@@ -163,6 +163,31 @@ TEST_F(Streams, EventsOrderThem) {
   });
 }
 
+// second_ waits for third, which waits for first_: whichever the random order lets get on meanwhile, nobody
+// starts what is being waited for further out a second time.
+TEST_F(Streams, ChainsOfEventsInRandomOrder) {
+  options().order = Order::random;
+  cudaStream_t third = nullptr;
+  cudaEvent_t of_third = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&third, cudaStreamNonBlocking), cudaSuccess);
+  ASSERT_EQ(cudaEventCreateWithFlags(&of_third, cudaEventDisableTiming), cudaSuccess);
+  for (int i = 0; i < 200; ++i) {
+    const DeviceArray<float> x(32), y(32), z(32);
+    for (const float value : {1.0f, 2.0f, 3.0f}) ASSERT_EQ(set(x.get(), value, first_), cudaSuccess);
+    ASSERT_EQ(cudaEventRecord(event_, first_), cudaSuccess);
+    ASSERT_EQ(cudaStreamWaitEvent(third, event_, 0), cudaSuccess);
+    ASSERT_EQ(copy(x.get(), y.get(), third), cudaSuccess);
+    ASSERT_EQ(cudaEventRecord(of_third, third), cudaSuccess);
+    ASSERT_EQ(cudaStreamWaitEvent(second_, of_third, 0), cudaSuccess);
+    ASSERT_EQ(copy(y.get(), z.get(), second_), cudaSuccess);
+    ASSERT_EQ(cudaStreamSynchronize(i % 2 == 0 ? third : second_), cudaSuccess);
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    ASSERT_EQ(z.read()[0], 3.0f);
+  }
+  EXPECT_EQ(cudaEventDestroy(of_third), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(third), cudaSuccess);
+}
+
 TEST_F(Streams, TheDefaultStreamWaitsForBlockingStreamsAndTheyForIt) {
   cudaStream_t blocking = nullptr;
   ASSERT_EQ(cudaStreamCreate(&blocking), cudaSuccess);
