@@ -104,9 +104,13 @@ Evaluation run_evaluation(Ops& ops, const fs::path& directory, const DataConfig&
   memory.host = {host[ids], host[targets], documents ? host[starts] : Tensor{}};
   memory.device = {device[ids], device[targets], documents ? device[starts] : Tensor{}};
   memory.loss_sum = device[loss];
-  return evaluate(ops, loaded.model(), loader, options.sequences, memory, [](int64_t done, int64_t all) {
-    if (log::is_terminal()) log::progress(fmt::format("evaluating {}/{} sequences", done, all));
-  });
+  const EvaluationSums sums =
+      sum_losses(ops, loaded.model(), loader, 0, evaluated_windows(loader, options.sequences), memory,
+                 [](int64_t done, int64_t all) {
+                   if (log::is_terminal())
+                     log::progress(fmt::format("evaluating {}/{} sequences", done, all));
+                 });
+  return evaluation_of(sums, loader.knows_text_bytes());
 }
 
 ExitCode run(const EvalOptions& options) {

@@ -72,25 +72,27 @@ void print_fits(const Experiment& experiment, const Ops& ops, const Topology& ra
   }
 }
 
-nlohmann::ordered_json json_of(const ShardPlan& shards) {
+nlohmann::ordered_json json_of(const RunPlan& plan) {
+  const ShardPlan& shards = *plan.shards;
   return {{"world_size", shards.world_size()},
           {"layers_per_bucket", shards.layers_per_bucket()},
           {"buckets", shards.buckets().size()},
           {"padding", shards.padding()},
           {"imbalance", shards.imbalance()},
           {"own_elements", shards.own_elements()},
-          {"elements_sent_a_step", shards.elements_sent()}};
+          {"elements_sent_a_step", shards.elements_sent()},
+          {"bytes_sent_a_step", plan.bytes_sent()}};
 }
 
-// Gradients and parameters travel in fp32.
-void print_shards(const ShardPlan& shards) {
-  const auto sent = static_cast<size_t>(shards.elements_sent()) * sizeof(float);
+void print_shards(const RunPlan& plan) {
+  const ShardPlan& shards = *plan.shards;
   std::printf("\nsharing among %d ranks (the memory above is rank 0's)\n%s", shards.world_size(),
               shards.table().c_str());
   std::printf("\nmatrices: %lld layers a bucket, padding %.3f, largest polar load %.3f of the mean\n",
               static_cast<long long>(shards.layers_per_bucket()), shards.padding(), shards.imbalance());
-  std::printf("a rank sends %s a step: gradients to their owners, parameters back\n",
-              format_bytes(sent).c_str());
+  std::printf("a rank sends %s a step: gradients to their owners%s, weights back\n",
+              format_bytes(static_cast<size_t>(plan.bytes_sent())).c_str(),
+              plan.shards_gradients ? " in every micro-batch" : "");
 }
 
 ExitCode run(const PlanOptions& options) {
@@ -109,7 +111,7 @@ ExitCode run(const PlanOptions& options) {
                                 {"host_bytes", plan.host.total_bytes()},
                                 {"micro_sequences", plan.micro_sequences},
                                 {"micro_steps", plan.micro_steps}};
-    if (plan.shards) json["sharding"] = json_of(*plan.shards);
+    if (plan.shards) json["sharding"] = json_of(plan);
     std::printf("%s\n", json.dump().c_str());
     return ExitCode::done;
   }
@@ -123,7 +125,7 @@ ExitCode run(const PlanOptions& options) {
       plan.device.table(options.buffers).c_str());
   std::printf("on the host\n%s\noptimizer\n%s", plan.host.table(options.buffers).c_str(),
               plan.optimizer_table.c_str());
-  if (plan.shards) print_shards(*plan.shards);
+  if (plan.shards) print_shards(plan);
   if (memory > 0) {
     std::printf("\n");
     print_fits(experiment, *ops, plan.topology, memory);

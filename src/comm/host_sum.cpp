@@ -2,23 +2,21 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cmath>
 
 #include "base/error.h"
+#include "tensor/bf16.h"
 
 namespace polar {
 namespace {
 
 constexpr int64_t kBlock = 2048;  // elements whose sums stay in the first cache while the parts come by
 
-// bf16 is the upper half of a float.
 struct Bf16 {
   uint16_t bits;
 };
 
 float load(Bf16 x) {
-  return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16);
+  return bf16_to_float(x.bits);
 }
 float load(float x) {
   return x;
@@ -27,10 +25,7 @@ double load(double x) {
   return x;
 }
 void store(float value, Bf16& to) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  // To nearest, ties to even; a NaN stays one (a carry could make it an infinity).
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  to.bits = static_cast<uint16_t>(std::isnan(value) ? (bits >> 16) | 0x40u : rounded);
+  to.bits = float_to_bf16(value);
 }
 void store(float value, float& to) {
   to = value;

@@ -89,7 +89,9 @@ struct AttentionConfig {
 };
 
 struct DistributedConfig {
-  std::string backend = "auto";  // auto | gloo | nccl
+  std::string backend = "auto";         // auto | gloo | nccl
+  std::string sharding = "optimizer";   // optimizer | gradients
+  std::string gradient_dtype = "fp32";  // fp32 | bf16
   double timeout_seconds =
       300.0;  // of a collective operation, of the ranks' meeting, of a part of a checkpoint
 

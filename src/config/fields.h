@@ -413,6 +413,15 @@ void fields(Visitor& visit, C& c) {
          .choices = "auto | gloo | nccl",
          .changes_result = false},
         c.backend);
+  visit(
+      {.name = "sharding",
+       .doc = "what a rank keeps of its own parameters only; gradients: these too, sent in every micro-batch",
+       .choices = "optimizer | gradients"},
+      c.sharding);
+  visit({.name = "gradient_dtype",
+         .doc = "format in which gradients travel between the ranks; bf16 halves the volume and rounds them",
+         .choices = "fp32 | bf16"},
+        c.gradient_dtype);
   visit({.name = "timeout_seconds",
          .unit = "s",
          .doc = "how long a rank waits for the others: at the start, in an operation, for their parts of a "

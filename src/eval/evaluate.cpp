@@ -10,31 +10,36 @@ double Evaluation::perplexity() const {
   return std::exp(loss);
 }
 
-Evaluation evaluate(Ops& ops, Model& model, const Loader& loader, int64_t sequences,
-                    const EvaluationMemory& memory, const std::function<void(int64_t, int64_t)>& progress) {
+int64_t evaluated_windows(const Loader& loader, int64_t sequences) {
   const auto available = static_cast<int64_t>(loader.samples_per_epoch());
-  const int64_t wanted = sequences == 0 ? available : std::min(sequences, available);
-  const int64_t time = loader.sequence_length();
-  int64_t tokens = 0;
-  double text_bytes = 0.0;
+  return sequences == 0 ? available : std::min(sequences, available);
+}
+
+EvaluationSums sum_losses(Ops& ops, Model& model, const Loader& loader, int64_t begin, int64_t end,
+                          const EvaluationMemory& memory,
+                          const std::function<void(int64_t, int64_t)>& progress) {
+  EvaluationSums sums;
   ops.fill(memory.loss_sum, 0.0);
-  for (int64_t done = 0; done < wanted;) {
-    const int64_t count = std::min(memory.micro_sequences, wanted - done);
-    const Batch host = host_batch(memory.host, count, time);
+  for (int64_t done = begin; done < end;) {
+    const int64_t count = std::min(memory.micro_sequences, end - done);
+    const Batch host = host_batch(memory.host, count, loader.sequence_length());
     const BatchCounts counts = loader.fill(static_cast<uint64_t>(done), host);
-    tokens += counts.valid_tokens;
-    text_bytes += counts.text_bytes;
+    sums.tokens += static_cast<double>(counts.valid_tokens);
+    sums.text_bytes += counts.text_bytes;
     model.forward_loss(upload_batch(ops, host, 0, count, memory.device), memory.loss_sum);
     done += count;
-    if (progress) progress(done, wanted);
+    if (progress) progress(done - begin, end - begin);
   }
-  double loss_sum = 0.0;
-  ops.download(&loss_sum, memory.loss_sum);
+  ops.download(&sums.loss, memory.loss_sum);
+  return sums;
+}
+
+Evaluation evaluation_of(const EvaluationSums& sums, bool knows_text_bytes) {
   Evaluation result;
-  result.tokens = tokens;
-  result.loss = loss_sum / static_cast<double>(std::max<int64_t>(tokens, 1));
-  if (loader.knows_text_bytes() && text_bytes > 0.0)
-    result.bits_per_byte = loss_sum / std::numbers::ln2 / text_bytes;
+  result.tokens = static_cast<int64_t>(sums.tokens);
+  result.loss = sums.loss / std::max(sums.tokens, 1.0);
+  if (knows_text_bytes && sums.text_bytes > 0.0)
+    result.bits_per_byte = sums.loss / std::numbers::ln2 / sums.text_bytes;
   return result;
 }
 

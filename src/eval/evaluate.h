@@ -26,11 +26,18 @@ struct EvaluationMemory {
   Tensor loss_sum;
 };
 
-// Evaluates the first `sequences` windows of a sequential loader (0: all), in their order. The micro-batch
-// does not change the result beyond rounding. `progress` (optional) is called with (done, all) after each
-// micro-batch.
-Evaluation evaluate(Ops& ops, Model& model, const Loader& loader, int64_t sequences,
-                    const EvaluationMemory& memory,
-                    const std::function<void(int64_t, int64_t)>& progress = {});
+// How many windows of a sequential loader an evaluation takes: the first `sequences` of them, 0: all.
+int64_t evaluated_windows(const Loader& loader, int64_t sequences);
+
+// Sums over windows, in f64 (counts are exact): those of several parts can be added.
+struct EvaluationSums {
+  double loss = 0.0, tokens = 0.0, text_bytes = 0.0;
+};
+// Windows [begin, end) of the loader, in their order. The micro-batch does not change the result beyond
+// rounding. `progress` (optional) is called with (done, all) after each micro-batch.
+EvaluationSums sum_losses(Ops& ops, Model& model, const Loader& loader, int64_t begin, int64_t end,
+                          const EvaluationMemory& memory,
+                          const std::function<void(int64_t, int64_t)>& progress = {});
+Evaluation evaluation_of(const EvaluationSums& sums, bool knows_text_bytes);
 
 }  // namespace polar

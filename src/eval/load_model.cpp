@@ -17,17 +17,23 @@ ModelConfig read_model_config(const fs::path& directory) {
   return read_hf_config(directory / "config.json").model;
 }
 
-void load_weights(Ops& ops, Model& model, const fs::path& directory) {
+void read_weights(const Model& model, DType dtype, const fs::path& directory,
+                  const std::function<void(int, const void*)>& take) {
   const TensorSource source(directory);
   const ParameterRegistry& registry = model.registry();
   check_parameters(source, registry, tied_copies(model.config()));
   std::vector<std::byte> host;
   for (int i = 0; i < static_cast<int>(registry.parameters().size()); ++i) {
-    const Tensor to = model.parameter(i);
-    host.resize(to.bytes());
-    source.read(registry[i].name, {host.data(), to.dtype, to.shape});
-    ops.upload(to, host.data());
+    const Parameter& parameter = registry[i];
+    host.resize(static_cast<size_t>(parameter.count()) * size_of(dtype));
+    source.read(parameter.name, {host.data(), dtype, parameter.shape});
+    take(i, host.data());
   }
+}
+
+void load_weights(Ops& ops, Model& model, const fs::path& directory) {
+  read_weights(model, model.parameters().dtype, directory,
+               [&](int index, const void* values) { ops.upload(model.parameter(index), values); });
   model.refresh_weights();
 }
 

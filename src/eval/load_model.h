@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -18,6 +19,10 @@ ModelConfig read_model_config(const std::filesystem::path& directory);
 // is missing, unexpected or of another shape. A tied model may bring an lm_head.weight equal in shape: it is
 // ignored.
 void load_weights(Ops& ops, Model& model, const std::filesystem::path& directory);
+// The same for who keeps them elsewhere: take(index, values) for each parameter, in `dtype` in host memory,
+// valid during the call.
+void read_weights(const Model& model, DType dtype, const std::filesystem::path& directory,
+                  const std::function<void(int, const void*)>& take);
 
 // A model for evaluation and generation: configuration, memory and weights of a directory.
 class LoadedModel {

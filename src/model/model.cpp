@@ -29,13 +29,23 @@ DType sums_type(DType compute) {
   return compute == DType::f64 ? DType::f64 : DType::f32;
 }
 
+// The deviation of a parameter's initial values; norms and biases have none.
+double initial_deviation(const ModelConfig& config, const Parameter& p) {
+  if (p.role == Role::norm || p.role == Role::bias) return 0.0;
+  const bool residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
+  if (!residual || !config.scale_residual_init) return config.initializer_range;
+  return config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.num_hidden_layers));
+}
+
 template <class T>
-void upload_normal(Ops& ops, const Tensor& to, uint64_t seed, const std::string& name, double deviation) {
-  std::vector<T> values(static_cast<size_t>(to.count()));
-  const uint64_t stream = stream_of(name.data(), name.size());
+std::vector<T> initial(const ModelConfig& config, const Parameter& p, uint64_t seed) {
+  std::vector<T> values(static_cast<size_t>(p.count()), p.role == Role::norm ? T{1} : T{0});
+  const double deviation = initial_deviation(config, p);
+  if (deviation == 0.0) return values;
+  const uint64_t stream = stream_of(p.name.data(), p.name.size());
   for (size_t i = 0; i < values.size(); ++i)
     values[i] = static_cast<T>(deviation * random_normal(seed, stream, i));
-  ops.upload(to, values.data());
+  return values;
 }
 
 }  // namespace
@@ -51,6 +61,7 @@ Model::Model(const ModelConfig& config, const ModelUse& use)
     : config_(config),
       use_(use),
       parameters_(make_parameters(config)),
+      gradient_count_(parameters_.registry.flat_count()),
       head_dim_(polar::head_dim(config)),
       q_width_(config.num_attention_heads * head_dim_),
       kv_width_(config.num_key_value_heads * head_dim_),
@@ -97,11 +108,11 @@ Model::LayerIds Model::plan_layer(MemoryPlan& plan, int64_t index, const LayerId
 void Model::plan(MemoryPlan& plan, const Ops& ops) {
   const int64_t rows = use_.micro_sequences * use_.time, width = config_.hidden_size;
   const DType type = use_.dtype, sums = sums_type(type);
-  if (use_.own_parameters)
+  if (use_.own_parameters && !use_.weights_only)
     parameters_id_ = plan.add("parameters", "parameters", sums, {registry().flat_count()});
   if (use_.own_parameters && type != sums)
     weights_id_ = plan.add("parameters", "weights", type, {registry().flat_count()});
-  if (use_.training) gradients_id_ = plan.add("gradients", "gradients", sums, {registry().flat_count()});
+  if (use_.training) gradients_id_ = plan.add("gradients", "gradients", sums, {gradient_count_});
   rope_id_ = plan.add("activations", "rotary table", sums, {std::max(use_.time, use_.cache_time), head_dim_});
   layer_ids_.clear();
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i)
@@ -133,7 +144,7 @@ void Model::bind(Ops& ops, const Arena& arena) {
   ops_ = &ops;
   if (use_.own_parameters) {
     parameter_values_ = arena[parameters_id_];
-    weight_values_ = use_.dtype == parameter_values_.dtype ? parameter_values_ : arena[weights_id_];
+    weight_values_ = weights_id_ ? arena[weights_id_] : parameter_values_;
   }
   gradient_values_ = arena[gradients_id_];
   rope_table_ = arena[rope_id_];
@@ -155,8 +166,9 @@ void Model::bind(Ops& ops, const Arena& arena) {
                        arena[ids.cached_values]});
   write_rope_table(ops, rope_table_, config_.rope_theta);
   if (use_.own_parameters) {
-    ops.fill(parameter_values_, 0.0);  // the gaps between parameters stay zero for good
-    refresh_weights();
+    // The gaps between parameters stay zero for good.
+    if (parameter_values_) ops.fill(parameter_values_, 0.0);
+    ops.fill(weight_values_, 0.0);
   }
   if (use_.training) ops.fill(gradient_values_, 0.0);
 }
@@ -166,23 +178,16 @@ void Model::refresh_weights() {
 }
 
 void Model::initialize(uint64_t seed) {
-  const double residual_factor = config_.scale_residual_init
-                                     ? 1.0 / std::sqrt(2.0 * static_cast<double>(config_.num_hidden_layers))
-                                     : 1.0;
-  for (int i = 0; i < static_cast<int>(registry().parameters().size()); ++i) {
-    const Parameter& p = registry()[i];
-    if (p.role == Role::norm || p.role == Role::bias) {
-      ops_->fill(parameter(i), p.role == Role::norm ? 1.0 : 0.0);
-      continue;
-    }
-    const bool residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
-    const double deviation = config_.initializer_range * (residual ? residual_factor : 1.0);
+  for (int i = 0; i < static_cast<int>(registry().parameters().size()); ++i)
     if (use_.dtype == DType::f64)
-      upload_normal<double>(*ops_, parameter(i), seed, p.name, deviation);
+      ops_->upload(parameter(i), initial<double>(config_, registry()[i], seed).data());
     else
-      upload_normal<float>(*ops_, parameter(i), seed, p.name, deviation);
-  }
+      ops_->upload(parameter(i), initial_values(i, seed).data());
   refresh_weights();
+}
+
+std::vector<float> Model::initial_values(int parameter, uint64_t seed) const {
+  return initial<float>(config_, registry()[parameter], seed);
 }
 
 CrossEntropy Model::cross_entropy(const ModelBatch& batch) const {
@@ -210,10 +215,8 @@ MatrixView Model::forward_hidden(const ModelBatch& batch) {
   return final_norm_.slice(0, {batch.batch * batch.time, config_.hidden_size});
 }
 
-void Model::forward_backward(const ModelBatch& batch, double gradient_scale, const Tensor& loss_sum) {
+void Model::loss_with_gradient(const ModelBatch& batch, double gradient_scale, const Tensor& loss_sum) {
   const int64_t rows = batch.batch * batch.time;
-  forward_layers(batch);
-
   CrossEntropy args = cross_entropy(batch);
   args.gradient_scale = gradient_scale;
   args.dhidden = delta_.slice(0, {rows, config_.hidden_size});
@@ -223,13 +226,54 @@ void Model::forward_backward(const ModelBatch& batch, double gradient_scale, con
 
   ops_->fill(dresidual_.slice(0, {rows, config_.hidden_size}), 0.0);
   rms_norm_backward(delta_, final_input_, parameters_.final_norm, final_rstd_, rows);
-  for (int64_t layer = config_.num_hidden_layers - 1; layer >= 0; --layer) {
-    recompute_layer(layer, batch);
-    backward_mlp(layer, batch);
-    backward_attention(layer, batch);
-  }
-  ops_->embedding_backward(batch.ids, dresidual_.slice(0, {rows, config_.hidden_size}),
+}
+
+void Model::run_stages(int64_t begin, int64_t end, const ModelBatch& batch, double gradient_scale,
+                       const Tensor& loss_sum) {
+  for (int64_t stage = begin; stage < end; ++stage) run_stage(stage, batch, gradient_scale, loss_sum);
+}
+
+void Model::run_stage(int64_t stage, const ModelBatch& batch, double gradient_scale, const Tensor& loss_sum) {
+  const int64_t layers = config_.num_hidden_layers;
+  if (stage == 0) return forward_embedding(batch);
+  if (stage <= layers) return forward_layer(stage - 1, batch);
+  if (stage == layers + 1) return loss_with_gradient(batch, gradient_scale, loss_sum);
+  if (stage <= 2 * layers + 1) return backward_layer(2 * layers + 1 - stage, batch);
+  ops_->embedding_backward(batch.ids, dresidual_.slice(0, {batch.batch * batch.time, config_.hidden_size}),
                            gradient(parameters_.embedding), workspace_);
+}
+
+std::vector<std::vector<int>> Model::joined_parameters() const {
+  std::vector<std::vector<int>> all;
+  for (const LayerParameters& p : parameters_.layers) {
+    all.push_back({p.q, p.k, p.v});
+    if (p.q_bias >= 0) all.push_back({p.q_bias, p.k_bias, p.v_bias});
+    all.push_back({p.gate, p.up});
+  }
+  return all;
+}
+
+// -1: none.
+int64_t Model::layer_with(int parameter) const {
+  for (size_t i = 0; i < parameters_.layers.size(); ++i)
+    if (parameter >= parameters_.layers[i].input_norm && parameter <= parameters_.layers[i].down)
+      return static_cast<int64_t>(i);
+  return -1;
+}
+
+int64_t Model::first_use(int parameter) const {
+  const int64_t layer = layer_with(parameter);
+  // A layer ends with the norm of the next one, the last layer with the final norm.
+  if (layer >= 0)
+    return parameter == parameters_.layers[static_cast<size_t>(layer)].input_norm ? layer : layer + 1;
+  if (parameter == parameters_.embedding) return 0;
+  return parameter == parameters_.final_norm ? config_.num_hidden_layers : config_.num_hidden_layers + 1;
+}
+
+int64_t Model::last_gradient(int parameter) const {
+  const int64_t layer = layer_with(parameter), layers = config_.num_hidden_layers;
+  if (layer >= 0) return 2 * layers + 1 - layer;
+  return parameter == parameters_.embedding ? 2 * layers + 2 : layers + 1;
 }
 
 }  // namespace polar

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/config.h"
@@ -26,6 +27,8 @@ struct ModelUse {
   // micro_sequences = 1; `time` is then the longest piece of text fed at once.
   int64_t cache_time = 0;
   bool own_parameters = true;  // false: no parameters are planned, share_parameters() brings them
+  // bf16 only: the weights alone are planned; the parameters that they round are somebody else's.
+  bool weights_only = false;
 };
 
 // One micro-batch in device memory. batch <= micro_sequences, time <= ModelUse::time.
@@ -42,8 +45,16 @@ class Model {
   Model(const ModelConfig& config, const ModelUse& use);
 
   const ModelConfig& config() const { return config_; }
+  bool weights_only() const { return use_.weights_only; }
   const ParameterRegistry& registry() const { return parameters_.registry; }
 
+  // Before plan(): where the gradient of each parameter stands, by its index, and how many elements all of
+  // them take, instead of the registry's layout. Those of joined_parameters() must lie together in their
+  // order.
+  void place_gradients(std::vector<int64_t> offsets, int64_t count) {
+    gradient_offsets_ = std::move(offsets);
+    gradient_count_ = count;
+  }
   // Adds every buffer to the plan (categories parameters, gradients, activations, workspace).
   void plan(MemoryPlan& plan, const Ops& ops);
   // Takes the memory of the plan; writes the constants (rotary table). `ops` and the arena's memory must
@@ -56,8 +67,9 @@ class Model {
     weight_values_ = other.weight_values_;
   }
 
-  // Flat buffers with the registry's layout. The parameters are what is trained and saved (f32, or f64 in
-  // tests); the products read the weights, which are the parameters themselves or, in bf16, a rounded copy.
+  // Flat buffers; those of parameters and weights have the registry's layout. The parameters are what is
+  // trained and saved (f32, or f64 in tests); the products read the weights, which are the parameters
+  // themselves or, in bf16, a rounded copy.
   const Tensor& parameters() const { return parameter_values_; }
   const Tensor& weights() const { return weight_values_; }
   // The weights if they are a copy, else empty: what an optimizer step has to write beside the parameters.
@@ -67,7 +79,11 @@ class Model {
   const Tensor& gradients() const { return gradient_values_; }
   Tensor parameter(int index) const { return registry().view(parameter_values_, index); }
   Tensor weight(int index) const { return registry().view(weight_values_, index); }
-  Tensor gradient(int index) const { return registry().view(gradient_values_, index); }
+  Tensor gradient(int index) const {
+    return gradient_values_.slice(gradient_offset(index), registry()[index].shape);
+  }
+  // Those whose gradients one product or reduction writes together.
+  std::vector<std::vector<int>> joined_parameters() const;
 
   // Makes the weights what the parameters are. To be called when these were written by anyone but
   // initialize().
@@ -76,9 +92,22 @@ class Model {
   // Matrices and embeddings normal(0, initializer_range), norms 1, biases 0: each value a pure function of
   // (seed, parameter name, index).
   void initialize(uint64_t seed);
+  // What initialize() gives a parameter (f32).
+  std::vector<float> initial_values(int parameter, uint64_t seed) const;
 
   // gradients += d(gradient_scale * sum of row objectives); loss_sum (f64, 1) += the summed cross-entropy.
-  void forward_backward(const ModelBatch& batch, double gradient_scale, const Tensor& loss_sum);
+  void forward_backward(const ModelBatch& batch, double gradient_scale, const Tensor& loss_sum) {
+    run_stages(0, stage_count(), batch, gradient_scale, loss_sum);
+  }
+  // Stages [begin, end) of forward_backward, for those who have something to do between two of them. With L
+  // layers: 0 the embedding, 1 ... L the layers, L + 1 the loss and its gradient, then the layers in reverse
+  // order, 2 L + 2 the gradient of the embedding.
+  void run_stages(int64_t begin, int64_t end, const ModelBatch& batch, double gradient_scale,
+                  const Tensor& loss_sum);
+  int64_t stage_count() const { return 2 * config_.num_hidden_layers + 3; }
+  // The first stage that reads a parameter's weight, and the last that adds to its gradient.
+  int64_t first_use(int parameter) const;
+  int64_t last_gradient(int parameter) const;
   // loss_sum (f64, 1) += the summed cross-entropy. token_losses() then holds each row's.
   void forward_loss(const ModelBatch& batch, const Tensor& loss_sum);
   // The final hidden states (batch * time, C), after the last norm. Logits are these times head()^T (before
@@ -99,10 +128,21 @@ class Model {
   };
 
   LayerIds plan_layer(MemoryPlan& plan, int64_t index, const LayerIds* shared) const;
-  Tensor joined_weight(const Tensor& flat, int first, int64_t rows) const;
+  Tensor joined_weight(int first, int64_t rows) const;
+  Tensor joined_gradient(int first, int64_t rows) const;
+  int64_t gradient_offset(int index) const {
+    return gradient_offsets_.empty() ? registry()[index].offset
+                                     : gradient_offsets_[static_cast<size_t>(index)];
+  }
   AttentionShape attention_shape(const ModelBatch& batch) const;
 
+  int64_t layer_with(int parameter) const;
+  void run_stage(int64_t stage, const ModelBatch& batch, double gradient_scale, const Tensor& loss_sum);
   void forward_layers(const ModelBatch& batch);
+  void forward_embedding(const ModelBatch& batch);
+  void forward_layer(int64_t layer, const ModelBatch& batch);
+  void loss_with_gradient(const ModelBatch& batch, double gradient_scale, const Tensor& loss_sum);
+  void backward_layer(int64_t layer, const ModelBatch& batch);
   void forward_attention(int64_t layer, const ModelBatch& batch);
   void forward_activation(int64_t layer, int64_t rows);
   void forward_mlp(int64_t layer, const ModelBatch& batch);
@@ -123,6 +163,8 @@ class Model {
   ModelConfig config_;
   ModelUse use_;
   ModelParameters parameters_;
+  std::vector<int64_t> gradient_offsets_;  // empty: the registry's
+  int64_t gradient_count_;
   int64_t head_dim_, q_width_, kv_width_, qkv_width_;
 
   BufferId parameters_id_, weights_id_, gradients_id_, rope_id_, final_input_id_, final_norm_id_,

@@ -19,8 +19,12 @@ AttentionShape Model::attention_shape(const ModelBatch& batch) const {
 }
 
 // The weight of one GEMM that reads several parameters: `rows` rows from the first one on.
-Tensor Model::joined_weight(const Tensor& flat, int first, int64_t rows) const {
-  return flat.slice(registry()[first].offset, {rows, registry()[first].shape[1]});
+Tensor Model::joined_weight(int first, int64_t rows) const {
+  return weight_values_.slice(registry()[first].offset, {rows, registry()[first].shape[1]});
+}
+
+Tensor Model::joined_gradient(int first, int64_t rows) const {
+  return gradient_values_.slice(gradient_offset(first), {rows, registry()[first].shape[1]});
 }
 
 void Model::linear(const MatrixView& x, const Tensor& weight, const MatrixView& y, const Tensor& bias) {
@@ -69,23 +73,38 @@ void Model::rms_norm_backward(const Tensor& doutput, const Tensor& input, int we
 }
 
 void Model::forward_layers(const ModelBatch& batch) {
+  forward_embedding(batch);
+  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) forward_layer(i, batch);
+}
+
+// input of the first layer, and its norm
+void Model::forward_embedding(const ModelBatch& batch) {
   const int64_t rows = batch.batch * batch.time;
-  const auto& layers = parameters_.layers;
+  const LayerBuffers& first = layers_.front();
   ops_->embedding_forward(batch.ids, weight(parameters_.embedding),
-                          layers_[0].input.slice(0, {rows, config_.hidden_size}));
-  rms_norm(layers_[0].input, {}, {}, layers[0].input_norm, layers_[0].norm1, layers_[0].rstd1, rows);
-  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
-    const auto at = static_cast<size_t>(i);
-    LayerBuffers& l = layers_[at];
-    forward_attention(i, batch);
-    rms_norm(delta_, l.input, l.mid, layers[at].post_norm, l.norm2, l.rstd2, rows);
-    forward_mlp(i, batch);
-    if (i + 1 < config_.num_hidden_layers)
-      rms_norm(delta_, l.mid, layers_[at + 1].input, layers[at + 1].input_norm, layers_[at + 1].norm1,
-               layers_[at + 1].rstd1, rows);
-    else
-      rms_norm(delta_, l.mid, final_input_, parameters_.final_norm, final_norm_, final_rstd_, rows);
-  }
+                          first.input.slice(0, {rows, config_.hidden_size}));
+  rms_norm(first.input, {}, {}, parameters_.layers.front().input_norm, first.norm1, first.rstd1, rows);
+}
+
+// input and norm of the next layer, or of the head
+void Model::forward_layer(int64_t layer, const ModelBatch& batch) {
+  const int64_t rows = batch.batch * batch.time;
+  const auto at = static_cast<size_t>(layer);
+  LayerBuffers& l = layers_[at];
+  forward_attention(layer, batch);
+  rms_norm(delta_, l.input, l.mid, parameters_.layers[at].post_norm, l.norm2, l.rstd2, rows);
+  forward_mlp(layer, batch);
+  if (layer + 1 < config_.num_hidden_layers)
+    rms_norm(delta_, l.mid, layers_[at + 1].input, parameters_.layers[at + 1].input_norm,
+             layers_[at + 1].norm1, layers_[at + 1].rstd1, rows);
+  else
+    rms_norm(delta_, l.mid, final_input_, parameters_.final_norm, final_norm_, final_rstd_, rows);
+}
+
+void Model::backward_layer(int64_t layer, const ModelBatch& batch) {
+  recompute_layer(layer, batch);
+  backward_mlp(layer, batch);
+  backward_attention(layer, batch);
 }
 
 // delta = o_proj(attention(norm1))
@@ -99,8 +118,7 @@ void Model::forward_attention(int64_t layer, const ModelBatch& batch) {
 
   const Tensor bias =
       p.q_bias < 0 ? Tensor{} : weight_values_.slice(registry()[p.q_bias].offset, {qkv_width_});
-  linear(l.norm1.slice(0, {rows, config_.hidden_size}), joined_weight(weight_values_, p.q, qkv_width_), qkv,
-         bias);
+  linear(l.norm1.slice(0, {rows, config_.hidden_size}), joined_weight(p.q, qkv_width_), qkv, bias);
 
   QkNormRopeForward rope;
   rope.time = batch.time;
@@ -144,8 +162,7 @@ void Model::forward_activation(int64_t layer, int64_t rows) {
   const LayerParameters& p = parameters_.layers[static_cast<size_t>(layer)];
   LayerBuffers& l = layers_[static_cast<size_t>(layer)];
   const MatrixView gate_up = l.gate_up.slice(0, {rows, 2 * mlp});
-  linear(l.norm2.slice(0, {rows, config_.hidden_size}), joined_weight(weight_values_, p.gate, 2 * mlp),
-         gate_up);
+  linear(l.norm2.slice(0, {rows, config_.hidden_size}), joined_weight(p.gate, 2 * mlp), gate_up);
   ops_->swiglu_forward(gate_up, l.activation.slice(0, {rows, mlp}));
 }
 
@@ -186,8 +203,8 @@ void Model::backward_mlp(int64_t layer, const ModelBatch& batch) {
   linear_backward(dresidual, l.activation.slice(0, {rows, mlp}), weight(p.down), gradient(p.down),
                   dactivation);
   ops_->swiglu_backward(dactivation, gate_up, gate_up);  // in place: gate_up is not needed any more
-  linear_backward(gate_up, l.norm2.slice(0, {rows, width}), joined_weight(weight_values_, p.gate, 2 * mlp),
-                  joined_weight(gradient_values_, p.gate, 2 * mlp), delta_.slice(0, {rows, width}));
+  linear_backward(gate_up, l.norm2.slice(0, {rows, width}), joined_weight(p.gate, 2 * mlp),
+                  joined_gradient(p.gate, 2 * mlp), delta_.slice(0, {rows, width}));
   rms_norm_backward(delta_, l.mid, p.post_norm, l.rstd2, rows);
 }
 
@@ -218,9 +235,9 @@ void Model::backward_attention(int64_t layer, const ModelBatch& batch) {
   ops_->attention_backward(args);
   rope_backward(layer, batch);
   if (p.q_bias >= 0)
-    ops_->bias_backward(dqkv, gradient_values_.slice(registry()[p.q_bias].offset, {qkv_width_}));
-  linear_backward(dqkv, l.norm1.slice(0, {rows, width}), joined_weight(weight_values_, p.q, qkv_width_),
-                  joined_weight(gradient_values_, p.q, qkv_width_), delta_.slice(0, {rows, width}));
+    ops_->bias_backward(dqkv, gradient_values_.slice(gradient_offset(p.q_bias), {qkv_width_}));
+  linear_backward(dqkv, l.norm1.slice(0, {rows, width}), joined_weight(p.q, qkv_width_),
+                  joined_gradient(p.q, qkv_width_), delta_.slice(0, {rows, width}));
   rms_norm_backward(delta_, l.input, p.input_norm, l.rstd1, rows);
 }
 

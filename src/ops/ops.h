@@ -276,7 +276,7 @@ class Ops {
   virtual void fill(const Tensor& x, double value) = 0;                      // also i32
   virtual void copy(const Tensor& from, const Tensor& to) = 0;               // same dtype and count
   virtual void copy_rows(const MatrixView& from, const MatrixView& to) = 0;  // same dtype, rows and cols
-  virtual void cast(const Tensor& from, const Tensor& to) = 0;               // f32 <-> f64 (<-> bf16 on CUDA)
+  virtual void cast(const Tensor& from, const Tensor& to) = 0;               // f32 <-> f64, f32 <-> bf16
   virtual void scale(const Tensor& x, double factor) = 0;                    // x *= factor
   virtual void axpby(double a, const Tensor& x, double b, const Tensor& y) = 0;  // y = a x + b y
   // out: f64 (1). += when accumulate, else =. Fixed order: chunks of a fixed size, then the chunks in turn.

@@ -18,11 +18,13 @@ AdamWGroup::AdamWGroup(GroupConfig config, std::vector<Member> members, DType dt
     : Group(std::move(config), std::move(members)), dtype_(dtype) {
   for (const Member& member : members_) {
     Run* before = runs_.empty() ? nullptr : &runs_.back();
-    if (before != nullptr && member.offset <= aligned(before->offset + before->count) &&
-        member.gradient - before->gradient == member.offset - before->offset)
+    if (before != nullptr && member.offset >= before->offset &&
+        member.offset <= aligned(before->offset + before->count) &&
+        member.gradient - before->gradient == member.offset - before->offset &&
+        member.weight - before->weight == member.offset - before->offset)
       before->count = member.offset + member.count - before->offset;
     else
-      runs_.push_back({member.offset, member.gradient, member.count, state_count()});
+      runs_.push_back({member.offset, member.gradient, member.weight, member.count, state_count()});
   }
 }
 
@@ -33,7 +35,7 @@ int64_t AdamWGroup::state_count() const {
 int64_t AdamWGroup::state_offset(const Member& member) const {
   const Run* owner = &runs_.front();
   for (const Run& run : runs_)
-    if (run.offset <= member.offset) owner = &run;
+    if (run.offset <= member.offset && member.offset < run.offset + run.count) owner = &run;
   return owner->state_offset + member.offset - owner->offset;
 }
 
@@ -62,7 +64,7 @@ void AdamWGroup::step(Ops& ops, const Tensor& lr, const StepTensors& tensors, co
                .eps = config_.eps,
                .weight_decay = config_.weight_decay,
                .control = tensors.control,
-               .weight = tensors.weight(run.offset, shape)});
+               .weight = tensors.weight(run.weight, shape)});
   }
 }
 

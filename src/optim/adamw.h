@@ -20,10 +20,11 @@ class AdamWGroup final : public Group {
   Rule rule(const Member& member) const override;
 
  private:
-  // Neighbours in both flat buffers, the padding between them included, are updated by one call.
+  // Neighbours in all flat buffers, the padding between them included, are updated by one call.
   struct Run {
-    int64_t offset = 0;        // in the flat parameter buffer
+    int64_t offset = 0;        // in the parameter buffer
     int64_t gradient = 0;      // in the gradient buffer
+    int64_t weight = 0;        // in the weight buffer
     int64_t count = 0;         // elements
     int64_t state_offset = 0;  // in m and v
   };

@@ -65,16 +65,18 @@ struct Member {
   Shape shape;    // of the whole parameter
   int64_t begin;  // elements [begin, begin + count) are this rank's: all, or a part of what is no matrix
   int64_t count;
-  int64_t offset;    // of the first of them in the flat parameter buffer
-  int64_t gradient;  // of the first of them in the gradient buffer
+  int64_t offset;    // of the first of them in the parameter buffer
+  int64_t gradient;  // in the gradient buffer
+  int64_t weight;    // in the weight buffer
   bool whole() const { return count == shape.count(); }
 };
 
-// What a step works on: flat buffers in the registry's layout; the gradients, where the work is shared among
-// ranks, those of this rank's own parts of the buckets, end to end (ShardPlan::own_offset).
+// What a step works on: flat buffers in the registry's layout; where the work is shared among ranks, the
+// gradients (and with Optimizer::Share::own_parameters the parameters) are those of this rank's own parts of
+// the buckets, end to end (ShardPlan::own_offset).
 struct StepTensors {
   Tensor parameters, gradients;
-  Tensor weights;  // bf16 copy of the parameters that the products read, or empty
+  Tensor weights;  // bf16 copy of all parameters, which the products read, or empty
   Tensor control;
   Tensor learning_rates;  // f64 (groups): of this step
   Tensor weight(int64_t offset, const Shape& shape) const {

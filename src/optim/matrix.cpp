@@ -216,7 +216,7 @@ void MatrixGroup::update(const Work& work, const Tensor& direction) const {
          .multiplier = multiplier(config_.scale, member.shape),
          .weight_decay = config_.weight_decay,
          .control = work.tensors.control,
-         .weight = work.tensors.weight(member.offset, member.shape)});
+         .weight = work.tensors.weight(member.weight, member.shape)});
   }
 }
 

@@ -82,7 +82,7 @@ std::vector<std::vector<Member>> owned_parameters(const ParameterRegistry& regis
   if (share.plan == nullptr) {
     for (size_t i = 0; i < owned.size(); ++i) {
       const Parameter& p = registry.parameters()[i];
-      owned[i].push_back({p.name, p.shape, 0, p.count(), p.offset, p.offset});
+      owned[i].push_back({p.name, p.shape, 0, p.count(), p.offset, p.offset, p.offset});
     }
     return owned;
   }
@@ -90,9 +90,10 @@ std::vector<std::vector<Member>> owned_parameters(const ParameterRegistry& regis
     for (const Bucket::Piece& piece : share.plan->buckets()[b].pieces) {
       if (piece.owner != share.rank) continue;
       const Parameter& p = registry[piece.parameter];
+      const int64_t everywhere = p.offset + piece.begin, own = share.plan->own_offset(b) + piece.position;
       owned[static_cast<size_t>(piece.parameter)].push_back({p.name, p.shape, piece.begin, piece.count,
-                                                             p.offset + piece.begin,
-                                                             share.plan->own_offset(b) + piece.position});
+                                                             share.own_parameters ? own : everywhere, own,
+                                                             everywhere});
     }
   return owned;
 }

@@ -24,6 +24,7 @@ class Optimizer {
   struct Share {
     const ShardPlan* plan = nullptr;  // none: everything is this rank's
     int rank = 0;
+    bool own_parameters = false;  // the parameter buffer holds what is this rank's only
   };
   // `dtype` is that of parameters, gradients and state. Registry and share are read during construction only.
   Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedule, const ParameterRegistry& registry,

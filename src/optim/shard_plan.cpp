@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include "base/error.h"
 
@@ -143,12 +144,12 @@ ShardPlan::ShardPlan(const ParameterRegistry& registry, const std::vector<bool>&
     : registry_(registry), options_(options) {
   if (options.world_size < 1) fail_usage("sharding over {} ranks: expected at least 1", options.world_size);
   std::map<int64_t, std::vector<int>, std::greater<>> layers;
-  std::vector<int> elements;
+  std::vector<int> elements, head;
   for (int i = 0; i < static_cast<int>(registry.parameters().size()); ++i)
     if (is_matrix[static_cast<size_t>(i)])
       layers[std::max<int64_t>(layer_of(registry[i].name), 0)].push_back(i);
     else
-      elements.push_back(i);
+      (registry[i].role == Role::head ? head : elements).push_back(i);
   Layered layered;
   for (auto& [number, matrices] : layers) {
     layered.numbers.push_back(number);
@@ -161,7 +162,8 @@ ShardPlan::ShardPlan(const ParameterRegistry& registry, const std::vector<bool>&
     add_matrices(layered, layers_per_bucket_);
   }
   matrix_buckets_ = buckets_.size();
-  if (!elements.empty()) add_elements(elements);
+  add_elements("head", head);
+  add_elements("element-wise parameters", elements);
 }
 
 void ShardPlan::choose_layers(const Layered& layered) {
@@ -210,11 +212,12 @@ void ShardPlan::add_matrices(const Layered& layered, int64_t layers_per_bucket) 
 }
 
 // The parameters end to end, cut into equal parts.
-void ShardPlan::add_elements(const std::vector<int>& elements) {
+void ShardPlan::add_elements(std::string name, const std::vector<int>& elements) {
+  if (elements.empty()) return;
   int64_t total = 0;
   for (const int index : elements) total += aligned(registry_[index].count());
   Bucket bucket;
-  bucket.name = "element-wise parameters";
+  bucket.name = std::move(name);
   bucket.part = aligned((total + options_.world_size - 1) / options_.world_size);
   int64_t at = 0;  // of all parts laid end to end; a multiple of the alignment where a parameter begins
   for (const int index : elements) {
@@ -228,6 +231,13 @@ void ShardPlan::add_elements(const std::vector<int>& elements) {
     at = aligned(at);
   }
   buckets_.push_back(std::move(bucket));
+}
+
+int ShardPlan::writer(int parameter) const {
+  for (const Bucket& bucket : buckets_)
+    for (const Bucket::Piece& piece : bucket.pieces)
+      if (piece.parameter == parameter && piece.begin == 0) return piece.owner;
+  fail("sharding: parameter {} is in no bucket", parameter);
 }
 
 int64_t ShardPlan::own_offset(size_t bucket) const {

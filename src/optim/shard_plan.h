@@ -4,7 +4,8 @@
 // consecutive layers in the order of the backward pass. Within a bucket they go, the most expensive first, to
 // the least loaded rank (longest processing time first), with the loads of the buckets before carried over;
 // the load is the cost of a polar step, s^2 (2 l + s) for sides s <= l. All other parameters are cut into
-// equal ranges of elements.
+// equal ranges of elements; an untied head, whose gradient is complete first and whose weight is needed last,
+// in a bucket of its own.
 //
 // A bucket is N parts of equal length, part r for rank r: reduce-scatter takes it to the owners, all-gather
 // back. What a part is longer than its pieces is padding. The plan is a pure function of its arguments: the
@@ -50,8 +51,12 @@ class ShardPlan {
 
   int world_size() const { return options_.world_size; }
   int64_t layers_per_bucket() const { return layers_per_bucket_; }
-  // In the order in which the backward pass completes them; the last holds the element-wise parameters.
+  // Those of matrices in the order in which the backward pass completes them, then those of element-wise
+  // parameters.
   const std::vector<Bucket>& buckets() const { return buckets_; }
+  size_t matrix_buckets() const { return matrix_buckets_; }
+  // The rank that writes a parameter into a checkpoint: that of its first element.
+  int writer(int parameter) const;
   // Where rank-independent arithmetic finds bucket b in a rank's own parts laid end to end.
   int64_t own_offset(size_t bucket) const;
   int64_t own_elements() const { return own_offset(buckets_.size()); }  // of one rank, padding included
@@ -74,7 +79,7 @@ class ShardPlan {
  private:
   struct Layered;
   void add_matrices(const Layered& layered, int64_t layers_per_bucket);
-  void add_elements(const std::vector<int>& elements);
+  void add_elements(std::string name, const std::vector<int>& elements);
   void choose_layers(const Layered& layered);
 
   const ParameterRegistry& registry_;

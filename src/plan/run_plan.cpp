@@ -3,17 +3,19 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "plan/gradient_layout.h"
 
 namespace polar {
 namespace {
 
-ModelUse training_use(const Experiment& e, const Ops& ops, int64_t micro_sequences) {
+ModelUse training_use(const Experiment& e, const Ops& ops, int64_t micro_sequences, int world_size) {
   ModelUse use;
   use.micro_sequences = micro_sequences;
   use.time = e.data.sequence_length;
   use.recompute = e.train.recompute;
   // Where the device has no bf16 (precision_gaps says so) the plan is that of fp32.
   if (e.precision.compute == "bf16" && ops.supports(DType::bf16)) use.dtype = DType::bf16;
+  use.weights_only = use.dtype == DType::bf16 && world_size > 1;
   return use;
 }
 
@@ -77,23 +79,20 @@ RunPlan::RunPlan(const Experiment& e, const Ops& ops, const Topology& ranks)
       sequences_per_step(own_sequences(e, ranks.world_size)),
       micro_sequences(micro(e, ranks.world_size)),
       micro_steps(sequences_per_step / micro_sequences),
-      model(e.model, training_use(e, ops, micro_sequences)),
+      model(e.model, training_use(e, ops, micro_sequences, ranks.world_size)),
       shards(make_shards(e, model.registry(), ranks.world_size)),
-      optimizer(resolved_optimizer(e), e.schedule, model.registry(), e.train.max_steps, DType::f32,
-                {.plan = shards ? &*shards : nullptr, .rank = ranks.rank}) {
+      optimizer(
+          resolved_optimizer(e), e.schedule, model.registry(), e.train.max_steps, DType::f32,
+          {.plan = shards ? &*shards : nullptr, .rank = ranks.rank, .own_parameters = model.weights_only()}) {
   optimizer_table =
       shards ? Optimizer(resolved_optimizer(e), e.schedule, model.registry(), e.train.max_steps, DType::f32)
                    .table()
              : optimizer.table();
   const int64_t time = e.data.sequence_length;
+  if (shards) place_gradients(e);
   model.plan(device, ops);
   optimizer.plan(device, ops);
-  if (shards) {
-    own_gradients = device.add("gradients", "own parts of the buckets", DType::f32, {shards->own_elements()});
-    for (size_t i = 0; i < travelling.size(); ++i)
-      travelling[i] = device.add("gradients", fmt::format("bucket on its way {}", i), DType::f32,
-                                 {shards->largest_bucket()});
-  }
+  if (shards) plan_exchange();
   const int64_t inputs = ops.host_memory() ? 1 : 2;
   for (int64_t i = 0; i < inputs; ++i)
     input.push_back(
@@ -114,10 +113,59 @@ RunPlan::RunPlan(const Experiment& e, const Ops& ops, const Topology& ranks)
     input_ring.push_back(
         plan_input(host, fmt::format("step {}", slot), sequences_per_step, time, e.data.packing));
   evaluation_input = plan_input(host, "evaluation", micro_sequences, time, e.data.packing);
-  snapshot_parameters = host.add("checkpoint", "parameters", DType::f32, {model.registry().flat_count()});
+  plan_snapshot(e);
+}
+
+void RunPlan::place_gradients(const Experiment& e) {
+  gradient_dtype = e.distributed.gradient_dtype == "bf16" ? DType::bf16 : DType::f32;
+  shards_gradients = e.distributed.sharding == "gradients";
+  if (!shards_gradients) return;
+  GradientLayout layout = one_bucket_layout(model, *shards);
+  gradient_window = layout.window;
+  model.place_gradients(std::move(layout.offsets), layout.count);
+}
+
+void RunPlan::plan_exchange() {
+  const Shape own{shards->own_elements()};
+  own_gradients = device.add("gradients", "own parts of the buckets", DType::f32, own);
+  if (model.weights_only())
+    own_parameters = device.add("parameters", "own parts of the buckets", DType::f32, own);
+  // Weights travel as they are computed with; element-wise parameters once a checkpoint in full.
+  const DType weight_dtype = model.weights_only() ? DType::bf16 : DType::f32;
+  int64_t bytes = 0, part = 0;
+  for (size_t b = 0; b < shards->buckets().size(); ++b) {
+    const bool in_full = b >= shards->matrix_buckets() && own_parameters;
+    const size_t widest = in_full ? sizeof(float) : std::max(size_of(gradient_dtype), size_of(weight_dtype));
+    part = std::max(part, shards->buckets()[b].part);
+    bytes = std::max(bytes, topology.world_size * shards->buckets()[b].part * static_cast<int64_t>(widest));
+  }
+  for (size_t i = 0; i < travelling.size(); ++i)
+    travelling[i] = device.add("gradients", fmt::format("bucket on its way {}", i), DType::f32,
+                               {bytes / static_cast<int64_t>(sizeof(float))});
+  if (shards_gradients && gradient_dtype != DType::f32)
+    arrived_gradients = device.add("gradients", "part that arrived", DType::f32, {part});
+}
+
+int64_t RunPlan::bytes_sent() const {
+  if (!shards) return 0;
+  const int64_t one_way = shards->elements_sent() / 2, times = shards_gradients ? micro_steps : 1;
+  const size_t weight = model.weights_only() ? size_of(DType::bf16) : sizeof(float);
+  return one_way * (times * static_cast<int64_t>(size_of(gradient_dtype)) + static_cast<int64_t>(weight));
+}
+
+void RunPlan::plan_snapshot(const Experiment& e) {
+  const ParameterRegistry& registry = model.registry();
+  constexpr int64_t kAlignment = ParameterRegistry::kAlignment;
+  int64_t count = 0;
+  for (int i = 0; i < static_cast<int>(registry.parameters().size()); ++i) {
+    if (shards && shards->writer(i) != topology.rank) continue;
+    written.push_back({i, count});
+    count += (registry[i].count() + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  snapshot_parameters = host.add("checkpoint", "parameters", DType::f32, {count});
   for (const StateTensor& state : optimizer.state())
     snapshot_optimizer.push_back(host.add("checkpoint", state.name, state.tensor.dtype, state.tensor.shape));
-  snapshot_window = host.add("checkpoint", "guard window", DType::f64, window);
+  snapshot_window = host.add("checkpoint", "guard window", DType::f64, {guard_window_elements(e.guard)});
   snapshot_control = host.add("checkpoint", "step control", DType::f64, {kControlSize});
 }
 

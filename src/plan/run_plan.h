@@ -57,10 +57,26 @@ struct RunPlan {
   static constexpr int64_t kQueuedSteps = 2;
   BufferId queued_inputs, queued_controls;
 
-  // With more than one rank. own_gradients: this rank's parts of all buckets, end to end. travelling: whole
-  // buckets on their way, taken in turn.
-  BufferId own_gradients;
+  // With more than one rank. own_gradients: this rank's parts of all buckets, end to end (f32).
+  // own_parameters: so for the parameters, where the weights are a rounded copy of them; else not set.
+  // travelling: whole buckets on their way, taken in turn, bytes.
+  BufferId own_gradients, own_parameters;
   std::array<BufferId, 2> travelling;
+  DType gradient_dtype = DType::f32;  // on their way
+  // distributed.sharding: gradients. They travel in every micro-batch; gradient_window of their elements
+  // are shared by all buckets. arrived_gradients: a part in f32 where they travel in bf16.
+  bool shards_gradients = false;
+  int64_t gradient_window = 0;
+  BufferId arrived_gradients;
+  // Bytes that a rank sends in a step for gradients and weights.
+  int64_t bytes_sent() const;
+
+  // Parameters that this rank writes into checkpoints, and their places in snapshot_parameters (elements).
+  struct Written {
+    int parameter = 0;
+    int64_t offset = 0;
+  };
+  std::vector<Written> written;
 
   // On the host: the ring of steps that is filled ahead, one micro-batch for evaluation, and what a
   // checkpoint is written from while the training goes on.
@@ -68,6 +84,11 @@ struct RunPlan {
   InputIds evaluation_input;
   BufferId snapshot_parameters, snapshot_window, snapshot_control;
   std::vector<BufferId> snapshot_optimizer;  // in the order of Optimizer::state()
+
+ private:
+  void place_gradients(const Experiment& experiment);
+  void plan_exchange();
+  void plan_snapshot(const Experiment& experiment);
 };
 
 // f64 elements of the guard's window (see StepControl::window).

@@ -9,7 +9,7 @@
 #include "checkpoint/safetensors.h"
 #include "data/tokenizer.h"
 #include "eval/exchange.h"
-#include "eval/load_model.h"
+#include "train/parameters.h"
 
 namespace polar {
 namespace {
@@ -69,26 +69,18 @@ void read_state_tensor(Ops& ops, const TensorSource& source, const StateTensor& 
   ops.upload(state.tensor, host.data());
 }
 
-// Whether this rank writes a parameter: its first owner does.
-bool writes(const RunPlan& plan, int parameter) {
-  if (!plan.shards) return true;
-  for (const Bucket& bucket : plan.shards->buckets())
-    for (const Bucket::Piece& piece : bucket.pieces)
-      if (piece.parameter == parameter && piece.begin == 0) return piece.owner == plan.topology.rank;
-  return false;
-}
-
 }  // namespace
 
 CheckpointContent take_snapshot(Ops& ops, const RunPlan& plan, const PlannedMemory& device,
-                                const PlannedMemory& host, const Experiment& experiment,
-                                const RunProgress& progress) {
+                                const PlannedMemory& host, ShardExchange* exchange,
+                                const Experiment& experiment, const RunProgress& progress) {
   CheckpointContent content;
-  const Tensor parameters = host[plan.snapshot_parameters];
-  ops.download(parameters.data, plan.model.parameters());
-  const ParameterRegistry& registry = plan.model.registry();
-  for (int i = 0; i < static_cast<int>(registry.parameters().size()); ++i)
-    if (writes(plan, i)) content.model.push_back({registry[i].name, registry.view(parameters, i)});
+  snapshot_parameters(ops, plan, device, host, exchange);
+  for (const RunPlan::Written& written : plan.written) {
+    const Parameter& parameter = plan.model.registry()[written.parameter];
+    content.model.push_back(
+        {parameter.name, host[plan.snapshot_parameters].slice(written.offset, parameter.shape)});
+  }
 
   const std::vector<StateTensor> states = plan.optimizer.state();
   for (size_t i = 0; i < states.size(); ++i) {
@@ -117,7 +109,7 @@ CheckpointContent take_snapshot(Ops& ops, const RunPlan& plan, const PlannedMemo
 }
 
 RunProgress restore(Ops& ops, RunPlan& plan, const PlannedMemory& device, const fs::path& checkpoint) {
-  load_weights(ops, plan.model, checkpoint);
+  load_parameters(ops, plan, device, checkpoint);
   const TensorSource optimizer(checkpoint, "optimizer");
   for (const StateTensor& state : plan.optimizer.state()) read_state_tensor(ops, optimizer, state);
   read_to_device(ops, optimizer, kControlName, device[plan.control]);

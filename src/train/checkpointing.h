@@ -10,6 +10,7 @@
 #include "config/experiment.h"
 #include "ops/memory.h"
 #include "plan/run_plan.h"
+#include "train/shard_exchange.h"
 
 namespace polar {
 
@@ -25,13 +26,14 @@ struct RunProgress {
 std::vector<SmallFile> checkpoint_files(const Experiment& experiment);
 
 // Copies the state of the run into the plan's snapshot buffers and describes it as a checkpoint. The content
-// views those buffers: they must stay as they are until it has been written.
+// views those buffers: they must stay as they are until it has been written. `exchange`: of several ranks,
+// all of which have to call it; else null.
 CheckpointContent take_snapshot(Ops& ops, const RunPlan& plan, const PlannedMemory& device,
-                                const PlannedMemory& host, const Experiment& experiment,
-                                const RunProgress& progress);
+                                const PlannedMemory& host, ShardExchange* exchange,
+                                const Experiment& experiment, const RunProgress& progress);
 
-// Puts a checkpoint back: weights, optimizer state, guard window, counters. Errors name the file and the
-// tensor that is missing or does not fit.
+// Puts a checkpoint back (of several ranks, to each what it owns: see load_parameters): weights, optimizer
+// state, guard window, counters. Errors name the file and the tensor that is missing or does not fit.
 RunProgress restore(Ops& ops, RunPlan& plan, const PlannedMemory& device,
                     const std::filesystem::path& checkpoint);
 

@@ -1,9 +1,7 @@
 #include "train/run.h"
 
-#include <array>
 #include <chrono>
 #include <cmath>
-#include <span>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -98,15 +96,15 @@ void Run::prepare() {
   // After the trainer has lent its workspace: an unknown card is measured with products.
   peak_ = training_peak(*ops_, experiment_.precision.compute == "bf16" ? DType::bf16 : DType::f32);
   if (directory_.checkpoint()) {
-    trainer_->progress() =
-        restore(*ops_, trainer_->plan(), trainer_->device_memory(), directory_.checkpoint()->dir);
+    trainer_->restore(directory_.checkpoint()->dir);
     log::info("continuing from {}", directory_.checkpoint()->dir.string());
   } else {
     trainer_->initialize();
   }
   first_step_ = trainer_->progress().step;
   check_agreement(experiment_, program_, *trainer_, *comm_);
-  saver_.emplace(experiment_, directory_.path(), *trainer_, *ops_, checkpoint_files(experiment_),
+  trainer_->share_weights();
+  saver_.emplace(experiment_, directory_.path(), *trainer_, checkpoint_files(experiment_),
                  directory_.checkpoint() ? trainer_->progress().step : -1,
                  CheckpointPart{.rank = group_.rank,
                                 .world_size = group_.world_size,
@@ -234,15 +232,13 @@ bool Run::evaluate_if_due(int64_t step) {
   evaluation_ = trainer_->evaluate();
   if (monitor_) monitor_->exclude(seconds_since(begin));
   double& best = trainer_->progress().best_val_loss;
-  // All ranks save the same steps: rank 0 decides, for the losses may differ in their last digits.
-  std::array<double, 1> better{is_first() && evaluation_->loss < best ? 1.0 : 0.0};
-  comm_->all_reduce_sum(std::span<double>(better));
-  if (better[0] == 0.0) return false;
+  if (evaluation_->loss >= best) return false;
   best = evaluation_->loss;
   return true;
 }
 
 void Run::finish() {
+  trainer_->complete_weights();
   if (!evaluation_ && trainer_->has_validation()) evaluation_ = trainer_->evaluate();
   if (evaluation_)
     log::info(
@@ -251,9 +247,8 @@ void Run::finish() {
         evaluation_->bits_per_byte ? fmt::format(", {:.4f} bits a byte", *evaluation_->bits_per_byte) : "",
         evaluation_->tokens);
   if (const auto& shards = trainer_->plan().shards; shards && steps_done() > 0)
-    log::info("sent       {} bytes a step by a rank, of which {} are gradients and parameters",
-              comm_->bytes_sent() / static_cast<uint64_t>(steps_done()),
-              static_cast<size_t>(shards->elements_sent()) * sizeof(float));
+    log::info("sent       {} bytes a step by a rank, of which {} are gradients and weights",
+              comm_->bytes_sent() / static_cast<uint64_t>(steps_done()), trainer_->plan().bytes_sent());
   if (monitor_) log::info("speed      {:.0f} tokens/s (median)", monitor_->median_tokens_per_s());
   log::info("checkpoint {}", checkpoint_dir(directory_.path(), trainer_->progress().step).string());
   if (!is_first()) return;

@@ -7,12 +7,11 @@
 
 namespace polar {
 
-Saver::Saver(const Experiment& experiment, const std::filesystem::path& run, Trainer& trainer, Ops& ops,
+Saver::Saver(const Experiment& experiment, const std::filesystem::path& run, Trainer& trainer,
              std::vector<SmallFile> files, int64_t saved_step, CheckpointPart part)
     : experiment_(experiment),
       run_(run),
       trainer_(trainer),
-      ops_(ops),
       files_(std::move(files)),
       part_(std::move(part)),
       saved_step_(saved_step),
@@ -25,8 +24,7 @@ void Saver::take(bool best) {
   CheckpointWriter::Request request;
   request.run = run_;
   request.step = progress.step;
-  request.content = take_snapshot(ops_, trainer_.plan(), trainer_.device_memory(), trainer_.host_memory(),
-                                  experiment_, progress);
+  request.content = trainer_.snapshot();
   request.content.files = files_;
   request.content.part = part_;
   request.retention.keep_last = experiment_.checkpoint.keep_last;
@@ -72,11 +70,7 @@ void Saver::save_last(bool best) {
 }
 
 void Saver::check_finite() {
-  const Tensor scalar = trainer_.device_memory()[trainer_.plan().gradient_squares];
-  ops_.sum_squares(trainer_.plan().model.parameters(), scalar, false);
-  double squares = 0.0;
-  ops_.download(&squares, scalar);
-  if (std::isfinite(squares)) return;
+  if (trainer_.parameters_are_finite()) return;
   throw Error(fmt::format("the weights after step {} are not finite: not saved. Lower the learning rate.",
                           trainer_.progress().step),
               ExitCode::stopped_by_guard);

@@ -20,7 +20,7 @@ class Saver {
  public:
   // `saved_step`: the checkpoint that the run continues from, -1 for none. `part`: of several ranks. All
   // references must outlive it.
-  Saver(const Experiment& experiment, const std::filesystem::path& run, Trainer& trainer, Ops& ops,
+  Saver(const Experiment& experiment, const std::filesystem::path& run, Trainer& trainer,
         std::vector<SmallFile> files, int64_t saved_step, CheckpointPart part = {});
 
   // Copies the state of the trainer, to be written when confirm() is called. `best`: the step has the lowest
@@ -43,7 +43,6 @@ class Saver {
   const Experiment& experiment_;
   std::filesystem::path run_;
   Trainer& trainer_;
-  Ops& ops_;
   std::vector<SmallFile> files_;
   CheckpointPart part_;
   std::optional<CheckpointWriter::Request> pending_;

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <span>
 
 #include "data/tokenizer.h"
-#include "eval/load_model.h"
+#include "train/parameters.h"
 
 namespace polar {
 namespace {
@@ -55,10 +57,7 @@ void Trainer::prepare_steps() {
     input.tensors = tensors_of(device_, plan_.input[i]);
     input.uploaded = ops_.make_mark();
     input.used = ops_.make_mark();
-    input.forward_backward = ops_.repeat([this, batch = device_batch(i)] {
-      plan_.model.forward_backward(batch, 1.0 / static_cast<double>(experiment_.batch.global_tokens),
-                                   device_[plan_.loss_sum]);
-    });
+    input.pieces = make_pieces(i);
   }
   step_inputs_uploaded_ = ops_.make_mark();
   updated_ = ops_.make_mark();
@@ -66,9 +65,52 @@ void Trainer::prepare_steps() {
   for (std::unique_ptr<Mark>& done : done_) done = ops_.make_mark();
 }
 
+std::vector<Trainer::Piece> Trainer::make_pieces(size_t input) {
+  std::vector<int64_t> cuts{0, plan_.model.stage_count()};
+  if (exchange_) cuts = exchange_->cuts();
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i + 1 < cuts.size(); ++i)
+    pieces.push_back(
+        {cuts[i + 1], ops_.repeat([this, begin = cuts[i], end = cuts[i + 1], batch = device_batch(input)] {
+           plan_.model.run_stages(begin, end, batch,
+                                  1.0 / static_cast<double>(experiment_.batch.global_tokens),
+                                  device_[plan_.loss_sum]);
+         })});
+  return pieces;
+}
+
 void Trainer::initialize() {
-  plan_.model.initialize(experiment_.run.seed);
-  if (!experiment_.train.init_from.empty()) load_weights(ops_, plan_.model, experiment_.train.init_from);
+  if (experiment_.train.init_from.empty())
+    initialize_parameters(ops_, plan_, device_, experiment_.run.seed);
+  else
+    load_parameters(ops_, plan_, device_, experiment_.train.init_from);
+}
+
+void Trainer::restore(const std::filesystem::path& checkpoint) {
+  progress_ = polar::restore(ops_, plan_, device_, checkpoint);
+}
+
+void Trainer::share_weights() {
+  if (plan_.own_parameters) exchange_->send_weights();
+}
+
+void Trainer::complete_weights() {
+  if (exchange_) exchange_->receive_weights();
+}
+
+bool Trainer::parameters_are_finite() {
+  const Tensor scalar = device_[plan_.gradient_squares];
+  ops_.sum_squares(trained_parameters(plan_, device_), scalar, false);
+  double squares = 0.0;
+  ops_.download(&squares, scalar);
+  comm_.all_reduce_sum(std::span<double>(&squares, 1));
+  return std::isfinite(squares);
+}
+
+CheckpointContent Trainer::snapshot() {
+  complete_weights();
+  return take_snapshot(ops_, plan_, device_, host_, exchange_ ? &*exchange_ : nullptr, experiment_,
+                       progress_);
 }
 
 void Trainer::start() {
@@ -97,7 +139,7 @@ bool Trainer::begin_step(bool interrupted) {
   if (sums[1] > 0.0) return false;
   upload_step_inputs(std::max(sums[0], 1.0));
   upload_micro_batch(0);
-  ops_.fill(plan_.model.gradients(), 0.0);
+  if (exchange_) exchange_->clear_gradients();
   ops_.fill(device_[plan_.loss_sum], 0.0);
   return true;
 }
@@ -121,7 +163,13 @@ void Trainer::upload_micro_batch(int64_t micro) {
 void Trainer::micro_step(int64_t micro) {
   Input& input = inputs_[next_input_];
   ops_.follow(*input.uploaded);
-  input.forward_backward->run();
+  const bool gradients_leave = plan_.shards_gradients || micro + 1 == plan_.micro_steps;
+  if (micro == 0 || plan_.shards_gradients) ops_.fill(plan_.model.gradients(), 0.0);
+  for (const Piece& piece : input.pieces) {
+    if (exchange_) exchange_->receive_weights(piece.end);
+    piece.work->run();
+    if (exchange_ && gradients_leave) exchange_->send_gradients(piece.end);
+  }
   ops_.set(*input.used);
   next_input_ = (next_input_ + 1) % inputs_.size();
   if (micro + 1 < plan_.micro_steps) upload_micro_batch(micro + 1);
@@ -147,7 +195,7 @@ StepControl Trainer::step_control() const {
 void Trainer::update() {
   ops_.step_control(step_control());
   const Tensor inputs = device_[plan_.step_inputs];
-  plan_.optimizer.step({.parameters = plan_.model.parameters(),
+  plan_.optimizer.step({.parameters = trained_parameters(plan_, device_),
                         .gradients = step_gradients(),
                         .weights = plan_.model.rounded_weights(),
                         .control = device_[plan_.control],
@@ -160,18 +208,15 @@ Tensor Trainer::step_gradients() const {
 
 void Trainer::end_step() {
   if (exchange_) {
+    exchange_->receive_gradients();
     exchange_->reduce_scalar(device_[plan_.loss_sum], "loss");
-    exchange_->reduce_gradients();
   }
   ops_.sum_squares(step_gradients(), device_[plan_.gradient_squares], false);
   if (exchange_) exchange_->reduce_scalar(device_[plan_.gradient_squares], "gradient norm");
   ops_.follow(*step_inputs_uploaded_);
   update_->run();
   ops_.set(*updated_);
-  if (exchange_) {
-    exchange_->gather_parameters();
-    plan_.model.refresh_weights();
-  }
+  if (exchange_) exchange_->send_weights();
 
   const size_t slot = slot_of(progress_.step);
   ops_.download_queued(host_row(plan_.queued_controls, slot, kControlSize), device_[plan_.control]);
@@ -207,12 +252,19 @@ void Trainer::forget_queued(const Outcome& last) {
 }
 
 Evaluation Trainer::evaluate() {
+  complete_weights();
   EvaluationMemory memory;
   memory.micro_sequences = plan_.micro_sequences;
   memory.host = tensors_of(host_, plan_.evaluation_input);
   memory.device = inputs_.front().tensors;
   memory.loss_sum = device_[plan_.loss_sum];
-  return polar::evaluate(ops_, plan_.model, *validation_, experiment_.evaluation.sequences, memory);
+  const int64_t windows = evaluated_windows(*validation_, experiment_.evaluation.sequences);
+  const int64_t rank = comm_.rank(), ranks = comm_.world_size();
+  EvaluationSums sums = sum_losses(ops_, plan_.model, *validation_, windows * rank / ranks,
+                                   windows * (rank + 1) / ranks, memory);
+  std::array<double, 3> all{sums.loss, sums.tokens, sums.text_bytes};
+  comm_.all_reduce_sum(std::span<double>(all));
+  return evaluation_of({all[0], all[1], all[2]}, validation_->knows_text_bytes());
 }
 
 }  // namespace polar

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -28,8 +29,11 @@ class Trainer {
   // Plans and allocates. Errors: exit code 2 for what the configuration asks in vain.
   Trainer(const Experiment& experiment, Ops& ops, Communicator& comm);
 
-  // Random weights, or those of train.init_from.
+  // Random weights, or those of train.init_from; or everything of a checkpoint. Then share_weights().
   void initialize();
+  void restore(const std::filesystem::path& checkpoint);
+  // Sends the weights to the other ranks where each has set those that it owns only.
+  void share_weights();
   // Starts filling batches from the step that `progress` says (after initialize or restore).
   void start();
 
@@ -69,7 +73,14 @@ class Trainer {
     return next_outcome();
   }
 
+  // The weights of every rank become those that the queued steps have made of them. To be called on all ranks
+  // before the model is used otherwise than by the next step.
+  void complete_weights();
+  // Mean loss over the validation split; the ranks share its windows.
   Evaluation evaluate();
+  // The state as a checkpoint, in the host's snapshot buffers (take_snapshot); on all ranks at once.
+  CheckpointContent snapshot();
+  bool parameters_are_finite();  // those of all ranks; on all ranks at once
   bool has_validation() const { return validation_ != nullptr; }
 
   RunPlan& plan() { return plan_; }
@@ -82,7 +93,14 @@ class Trainer {
   const Loader& training_data() const { return *training_; }
 
  private:
+  // Stages of forward and backward up to `end` (exclusive) that are computed without a word between the
+  // ranks: all of them where there is one rank.
+  struct Piece {
+    int64_t end = 0;
+    std::unique_ptr<Repeated> work;
+  };
   void prepare_steps();
+  std::vector<Piece> make_pieces(size_t input);
   bool begin_step(bool interrupted);
   void upload_step_inputs(double valid_tokens);
   void upload_micro_batch(int64_t micro);
@@ -112,7 +130,7 @@ class Trainer {
   struct Input {
     BatchTensors tensors;
     std::unique_ptr<Mark> uploaded, used;
-    std::unique_ptr<Repeated> forward_backward;
+    std::vector<Piece> pieces;
   };
   std::vector<Input> inputs_;
   size_t next_input_ = 0;                  // the place of the next micro-batch to be uploaded

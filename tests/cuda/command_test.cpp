@@ -105,69 +105,6 @@ TEST_F(EmulatedCommand, TrainsWithTheSvdOracle) {
   EXPECT_NE(got, want);
 }
 
-#ifdef POLAR_EMULATED_NCCL
-// CUDA and NCCL, both emulated: two and three ranks come to what one comes to.
-TEST_F(EmulatedCommand, SeveralRanksTrainAsOne) {
-  const auto train_on = [&](int ranks, const std::string& run, const char* lazy) {
-    std::vector<std::unique_ptr<Process>> processes;
-    const std::string port = std::to_string(21000 + getpid() % 20000 + ranks), size = std::to_string(ranks);
-    for (int rank = 0; rank < ranks; ++rank)
-      processes.push_back(
-          std::make_unique<Process>(std::vector<std::string>{"/usr/bin/env",
-                                                             "RANK=" + std::to_string(rank),
-                                                             "LOCAL_RANK=" + std::to_string(rank),
-                                                             "WORLD_SIZE=" + size,
-                                                             "LOCAL_WORLD_SIZE=" + size,
-                                                             "MASTER_ADDR=127.0.0.1",
-                                                             "MASTER_PORT=" + port,
-                                                             std::string("EMULATOR_LAZY=") + lazy,
-                                                             POLAR_EMULATED_BINARY,
-                                                             "train",
-                                                             path("config.yaml").string(),
-                                                             "run.dir=" + path(run).string(),
-                                                             "run.device=cuda",
-                                                             "batch.global_tokens=384",
-                                                             "batch.micro_sequences=2",
-                                                             "model.num_attention_heads=2",
-                                                             "model.num_key_value_heads=1",
-                                                             "model.head_dim=32",
-                                                             "train.max_steps=4",
-                                                             "evaluation.every_steps=0",
-                                                             "optimizer.groups.0.lr=5e-3",
-                                                             "optimizer.groups.1.lr=1e-3",
-                                                             "distributed.timeout_seconds=60"}));
-    for (const auto& process : processes) EXPECT_EQ(process->wait(), 0) << process->output();
-  };
-  const auto weights = [&](const std::string& run) {
-    std::vector<float> all;
-    const TensorSource source(checkpoint_dir(path(run), 4));
-    for (const std::string& name : source.names()) {
-      const Shape shape = source.info(name).shape;
-      const size_t before = all.size();
-      all.resize(before + static_cast<size_t>(shape.count()));
-      source.read(name, {all.data() + before, DType::f32, shape});
-    }
-    return all;
-  };
-  train_on(1, "one", "0");
-  const std::vector<float> want = weights("one");
-  for (const int ranks : {2, 3})
-    for (const char* lazy : {"0", "1"}) {
-      const std::string run = std::to_string(ranks) + lazy;
-      train_on(ranks, run, lazy);
-      const std::vector<float> got = weights(run);
-      ASSERT_EQ(got.size(), want.size());
-      double apart = 0.0, size = 0.0;
-      for (size_t i = 0; i < want.size(); ++i) {
-        const double difference = static_cast<double>(got[i]) - static_cast<double>(want[i]);
-        apart += difference * difference;
-        size += static_cast<double>(want[i]) * static_cast<double>(want[i]);
-      }
-      EXPECT_LE(std::sqrt(apart / size), 2e-6) << run;
-    }
-}
-#endif
-
 // Needs no device: what fits into a card that is not here.
 TEST_F(EmulatedCommand, ThePlanSaysWhichMicroBatchFits) {
   const std::string preset = std::string(POLAR_SOURCE_DIR) + "/configs/models/qwen2.5-0.5b.yaml";

@@ -12,7 +12,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-// A run of 400 steps with a checkpoint every 20.
+// A run of 2000 steps with a checkpoint every 20.
 class LaunchedTraining : public testing::Test {
  protected:
   void SetUp() override {
@@ -27,7 +27,7 @@ class LaunchedTraining : public testing::Test {
               "        num_attention_heads: 2, num_key_value_heads: 1, intermediate_size: 32}\n"
               "batch: {global_tokens: 64}\n"
               "optimizer: {groups: [{match: ['*'], type: adamw, lr: 1.0e-3}]}\n"
-              "train: {max_steps: 400}\ncheckpoint: {every_steps: 20}\nlog: {every_steps: 20}\n"
+              "train: {max_steps: 2000}\ncheckpoint: {every_steps: 20, keep_last: 0}\nlog: {every_steps: 20}\n"
               "data: {sequence_length: 32, tokenizer: bytes, train: [{path: " +
                   path("tokens") + "/train-*.bin}]}\n");
   }
@@ -37,7 +37,7 @@ class LaunchedTraining : public testing::Test {
     return flags;
   }
   std::string weights(const std::string& run) const {
-    return read_file(directory_ / run / "checkpoints/step-00000400/model.safetensors");
+    return read_file(directory_ / run / "checkpoints/step-00002000/model.safetensors");
   }
   // Kills the worker once it has saved a checkpoint.
   static void kill_after_saving(const Launcher& launcher, const fs::path& run) {
@@ -72,7 +72,9 @@ TEST_F(LaunchedTraining, GoesOnAfterKillWithTheSameResult) {
 }
 
 TEST_F(LaunchedTraining, SavesAndStopsOnSigterm) {
-  Launcher launcher(training("stopped", {"--max-restarts", "1", "--nproc-per-node", "1"}));
+  std::vector<std::string> words = training("stopped", {"--max-restarts", "1", "--nproc-per-node", "1"});
+  words.emplace_back("train.max_steps=1000000");  // it must not end by itself before
+  Launcher launcher(words);
   ASSERT_TRUE(eventually([&] { return fs::exists(directory_ / "stopped/checkpoints/step-00000020"); }, 60));
   launcher.send(SIGTERM);
   EXPECT_EQ(launcher.wait(), 3) << launcher.output();

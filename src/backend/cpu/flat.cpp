@@ -6,6 +6,7 @@
 #include "backend/cpu/functions.h"
 #include "backend/cpu/lanes.h"
 #include "backend/cpu/parallel.h"
+#include "tensor/bf16.h"
 
 namespace polar::cpu {
 namespace {
@@ -18,13 +19,12 @@ void fill_with(const Tensor& x, double value) {
   });
 }
 
-template <class From, class To>
-void convert(const Tensor& from, const Tensor& to) {
-  const From* in = from.as<From>();
-  To* out = to.as<To>();
-  parallel_ranges(from.count(), kTaskElements, [=](int64_t begin, int64_t end) {
+// out[i] = one(in[i])
+template <class From, class To, class One>
+void transform(const From* in, To* out, int64_t count, const One& one) {
+  parallel_ranges(count, kTaskElements, [=](int64_t begin, int64_t end) {
 #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) out[i] = static_cast<To>(in[i]);
+    for (int64_t i = begin; i < end; ++i) out[i] = one(in[i]);
   });
 }
 
@@ -53,6 +53,8 @@ void require_scalar(const Tensor& out) {
 void fill(const Tensor& x, double value) {
   if (x.dtype == DType::i32)
     fill_with<int32_t>(x, value);
+  else if (x.dtype == DType::bf16)
+    fill_with<uint16_t>(x, float_to_bf16(static_cast<float>(value)));
   else
     dispatch(x.dtype, "fill", [&]<class T>(T) { fill_with<T>(x, value); });
 }
@@ -69,8 +71,14 @@ void copy(const Tensor& from, const Tensor& to) {
 
 void cast(const Tensor& from, const Tensor& to) {
   require(from.count() == to.count(), "cast: same count");
+  if (from.dtype == DType::f32 && to.dtype == DType::bf16)
+    return transform(from.as<float>(), to.as<uint16_t>(), to.count(), float_to_bf16);
+  if (from.dtype == DType::bf16 && to.dtype == DType::f32)
+    return transform(from.as<uint16_t>(), to.as<float>(), to.count(), bf16_to_float);
   dispatch(from.dtype, "cast", [&]<class From>(From) {
-    dispatch(to.dtype, "cast", [&]<class To>(To) { convert<From, To>(from, to); });
+    dispatch(to.dtype, "cast", [&]<class To>(To) {
+      transform(from.as<From>(), to.as<To>(), to.count(), [](From x) { return static_cast<To>(x); });
+    });
   });
 }
 
