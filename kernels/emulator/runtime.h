@@ -32,6 +32,7 @@ struct Dependency {
 struct Operation {
   std::function<void()> work;
   std::vector<Dependency> after;
+  bool outside = false;  // waits for other processes: see enqueue_outside
 };
 
 // What a stream does while it is captured becomes a graph: operations in the order in which they were issued.
@@ -90,6 +91,9 @@ void check_device_range(const char* call, const char* which, const void* pointer
 // graph that the stream is captured into.
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work, const void* kernel = nullptr,
                     const Dependency& after = {});
+// The same for what waits for other processes. Those may wait for the host of this one, which here stands
+// still meanwhile: so it is begun only where something needs it, never because a random order happens to.
+cudaError_t enqueue_outside(cudaStream_t stream, std::function<void()> work);
 std::shared_ptr<Stream> stream_of(cudaStream_t handle);
 // Does what is queued, as far as is asked.
 void complete(const std::shared_ptr<Stream>& stream, uint64_t count);

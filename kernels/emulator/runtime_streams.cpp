@@ -33,7 +33,7 @@ std::mt19937& stream_random() {
 // A stream is ready if its next operation waits for nothing. One that waits may wait for a stream which is
 // itself waiting, further out, for this very call to return.
 bool is_ready(const Stream& stream) {
-  if (stream.queue.empty() || stream.busy) return false;
+  if (stream.queue.empty() || stream.busy || stream.queue.front().outside) return false;
   const std::vector<Dependency>& after = stream.queue.front().after;
   return std::all_of(after.begin(), after.end(),
                      [](const Dependency& before) { return before.stream->done >= before.count; });
@@ -109,6 +109,13 @@ cudaError_t enqueue(cudaStream_t handle, std::function<void()> work, const void*
   ++stream->issued;
   if (!options().lazy_streams) complete(stream, stream->issued);
   return cudaSuccess;
+}
+
+cudaError_t enqueue_outside(cudaStream_t handle, std::function<void()> work) {
+  const cudaError_t status = enqueue(handle, std::move(work), nullptr, {});
+  const std::shared_ptr<Stream> stream = stream_of(handle);
+  if (stream->capture == nullptr && !stream->queue.empty()) stream->queue.back().outside = true;
+  return status;
 }
 
 void check_pointer_argument(const void* pointer, int position, std::source_location where) {

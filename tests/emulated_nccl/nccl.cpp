@@ -83,7 +83,7 @@ struct ncclComm {
     if (status != ncclSuccess) return status;
     const std::lock_guard lock(polar::emulator::runtime().mutex);
     const cudaError_t queued =
-        polar::emulator::enqueue(stream, [this, work = std::move(work)] { carry_out(work); });
+        polar::emulator::enqueue_outside(stream, [this, work = std::move(work)] { carry_out(work); });
     return queued == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
   }
 };
