@@ -312,9 +312,13 @@ void add_bench(CLI::App& app, Action& action) {
       ->add_option("--engine", options->attention_engine, "CUDA: native, cudnn or auto (attention.engine)")
       ->capture_default_str()
       ->check(CLI::IsMember({"native", "cudnn", "auto"}));
-  add_sizes(*add("polar", "The matrix optimizer's step on a model's hidden matrices",
-                 "configs/models/qwen2.5-0.5b.yaml --device cuda", bench::bench_polar),
-            *options);
+  CLI::App* polar = add("polar", "The matrix optimizer's step on a model's hidden matrices",
+                        "configs/models/qwen2.5-0.5b.yaml --device cuda", bench::bench_polar);
+  add_sizes(*polar, *options);
+  polar
+      ->add_option("--world-size", options->world_size,
+                   "Also the step of each of so many ranks, one after the other")
+      ->check(CLI::Range(1, 1024));
 }
 
 }  // namespace polar

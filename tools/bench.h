@@ -24,6 +24,7 @@ struct Options {
   int64_t repeats = 15;
   int64_t peak_edge = 0, copy_mib = 0;  // 0: what suits the device
   int threads = 0;
+  int world_size = 1;
   bool json = false;
 };
 

@@ -1,5 +1,6 @@
 // polartrain bench polar: the matrix optimizer's step (momentum, polar factor, update) on a model's hidden
-// matrices, shape by shape and as a whole. FLOPs are counted with symmetric products at half the work.
+// matrices, shape by shape, as a whole, and shared among ranks. FLOPs are counted with symmetric products at
+// half the work.
 #include <map>
 #include <utility>
 
@@ -7,6 +8,7 @@
 #include "model/registry.h"
 #include "optim/optimizer.h"
 #include "optim/oracle.h"
+#include "optim/shard_plan.h"
 
 namespace polar::bench {
 namespace {
@@ -63,8 +65,8 @@ class PolarStep {
   StepTensors tensors_;
 };
 
-void step_row(Ops& ops, Report& report, const Sizes& sizes, const GroupConfig& rule, const std::string& name,
-              const std::vector<Parameter>& matrices) {
+Timing step_row(Ops& ops, Report& report, const Sizes& sizes, const GroupConfig& rule,
+                const std::string& name, const std::vector<Parameter>& matrices) {
   PolarStep step(ops, sizes, rule, matrices);
   const Oracle oracle(rule.oracle);
   double flops = 0.0;
@@ -73,9 +75,32 @@ void step_row(Ops& ops, Report& report, const Sizes& sizes, const GroupConfig& r
   const int64_t before = ops.launches();
   step.run();
   const int64_t launches = ops.launches() - before;
-  report.row(ops, name, flops, [&] { step.run(); });
+  const Timing timing = report.row(ops, name, flops, [&] { step.run(); });
   report.note("matrices", std::ssize(matrices));
   if (launches > 0) report.note("launches", launches);
+  return timing;
+}
+
+// The part of each of several ranks, beside the time of all matrices on one.
+void rank_rows(Ops& ops, Report& report, const Sizes& sizes, const GroupConfig& rule, int ranks,
+               const Timing& all) {
+  const ParameterRegistry registry = make_registry(sizes.model);
+  std::vector<bool> is_matrix;
+  for (const Parameter& parameter : registry.parameters())
+    is_matrix.push_back(parameter.role == Role::matrix);
+  const ShardPlan shards(registry, is_matrix, {.world_size = ranks});
+  std::vector<std::vector<Parameter>> owned(static_cast<size_t>(ranks));
+  for (size_t b = 0; b < shards.matrix_buckets(); ++b)
+    for (const Bucket::Piece& piece : shards.buckets()[b].pieces)
+      owned[static_cast<size_t>(piece.owner)].push_back(registry[piece.parameter]);
+  for (int rank = 0; rank < ranks; ++rank) {
+    const std::vector<Parameter>& matrices = owned[static_cast<size_t>(rank)];
+    if (matrices.empty()) continue;
+    const Timing own =
+        step_row(ops, report, sizes, rule, fmt::format("rank {} of {}", rank, ranks), matrices);
+    const double share = own.median / all.median;
+    report.note("share_of_all", share, fmt::format("  {:.2f} of all", share));
+  }
 }
 
 }  // namespace
@@ -95,7 +120,9 @@ ExitCode bench_polar(const Options& options) {
     }
   for (const auto& [shape, members] : by_shape)
     step_row(*ops, report, sizes, rule, fmt::format("{} x {}", shape.first, shape.second), members);
-  step_row(*ops, report, sizes, rule, fmt::format("all, {}", Oracle(rule.oracle).text()), matrices);
+  const Timing all =
+      step_row(*ops, report, sizes, rule, fmt::format("all, {}", Oracle(rule.oracle).text()), matrices);
+  if (options.world_size > 1) rank_rows(*ops, report, sizes, rule, options.world_size, all);
   return report.print();
 }
 
