@@ -279,7 +279,8 @@ void add_sizes(CLI::App& part, bench::Options& options) {
 void add_bench(CLI::App& app, Action& action) {
   auto options = std::make_shared<bench::Options>();
   CLI::App* command = app.add_subcommand(
-      "bench", "Measure this machine: a training step, kernels, matrix products, attention, polar factors");
+      "bench",
+      "Measure this machine: a training step, kernels, matrix products, attention, polar factors, links");
   command->require_subcommand(1);
   command->footer("Example: polartrain bench step configs/bench/3m.yaml --json");
   const auto add = [&](const char* name, const char* help, const char* example, Bench run) {
@@ -319,6 +320,12 @@ void add_bench(CLI::App& app, Action& action) {
       ->add_option("--world-size", options->world_size,
                    "Also the step of each of so many ranks, one after the other")
       ->check(CLI::Range(1, 1024));
+  CLI::App* comm =
+      add("comm", "Reduce-scatter and all-gather between the ranks of a launch", "", bench::bench_comm);
+  comm->add_option("--device", options->device, "cpu, cuda or auto")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+  comm->footer("Example: polartrain launch --nproc-per-node 2 bench comm --json");
 }
 
 }  // namespace polar

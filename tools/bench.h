@@ -111,5 +111,6 @@ ExitCode bench_kernels(const Options& options);
 ExitCode bench_gemm(const Options& options);
 ExitCode bench_attention(const Options& options);
 ExitCode bench_polar(const Options& options);
+ExitCode bench_comm(const Options& options);
 
 }  // namespace polar::bench

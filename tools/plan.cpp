@@ -9,6 +9,7 @@
 #include "config/experiment.h"
 #include "plan/precision.h"
 #include "plan/run_plan.h"
+#include "plan_simulate.h"
 
 namespace polar {
 namespace {
@@ -19,6 +20,7 @@ struct PlanOptions {
   std::string device, memory;
   int world_size = 1;
   bool buffers = false, json = false;
+  SimulateOptions simulate;
 };
 
 // What the driver, its context and the libraries take beside our own allocations (seen: 0.5 to 0.9 GiB).
@@ -97,6 +99,11 @@ void print_shards(const RunPlan& plan) {
 
 ExitCode run(const PlanOptions& options) {
   const Experiment experiment = load_experiment(options.config, options.overrides);
+  if (!options.simulate.hardware.empty()) {
+    SimulateOptions simulate = options.simulate;
+    simulate.json = options.json;
+    return print_simulation(experiment, simulate);
+  }
   DeviceOptions device{.device = options.device.empty() ? experiment.run.device : options.device,
                        .threads = static_cast<int>(experiment.run.threads),
                        .attention_engine = experiment.attention.engine};
@@ -141,21 +148,49 @@ void add_plan(CLI::App& app, Action& action) {
       app.add_subcommand("plan", "Print the memory and the optimizer's routing of a run; allocates nothing");
   command->add_option("config", options->config, "The experiment")->required();
   command->add_option("overrides", options->overrides, "Dotted keys, e.g. batch.micro_sequences=4");
-  command->add_option("--device", options->device, "Plan for cpu or cuda, there or not (default: run.device)")
-      ->type_name("NAME");
-  command
-      ->add_option("--memory", options->memory,
-                   "Memory of the device, e.g. 80GiB: print the largest micro-batch that fits at each level "
-                   "of train.recompute")
-      ->type_name("SIZE");
-  command
-      ->add_option("--world-size", options->world_size,
-                   "Plan for so many ranks: who owns what, padding, balance, and what travels")
-      ->type_name("N")
-      ->check(CLI::Range(1, 1 << 16));
-  command->add_flag("--buffers", options->buffers, "List every buffer");
+  CLI::Option* device = command
+                            ->add_option("--device", options->device,
+                                         "Plan for cpu or cuda, there or not (default: run.device)")
+                            ->type_name("NAME");
+  CLI::Option* memory =
+      command
+          ->add_option(
+              "--memory", options->memory,
+              "Memory of the device, e.g. 80GiB: print the largest micro-batch that fits at each level "
+              "of train.recompute")
+          ->type_name("SIZE");
+  CLI::Option* world_size =
+      command
+          ->add_option("--world-size", options->world_size,
+                       "Plan for so many ranks: who owns what, padding, balance, and what travels")
+          ->type_name("N")
+          ->check(CLI::Range(1, 1 << 16));
+  CLI::Option* buffers = command->add_flag("--buffers", options->buffers, "List every buffer");
   command->add_flag("--json", options->json, "Print one JSON object with the totals");
+  CLI::Option* simulate =
+      command
+          ->add_option("--simulate", options->simulate.hardware,
+                       "Predict step time, MFU, exposed communication and memory on this hardware\n"
+                       "(configs/hardware describes some), and recommend settings")
+          ->type_name("HARDWARE.yaml");
+  for (CLI::Option* other : {device, memory, world_size, buffers}) simulate->excludes(other);
+  command
+      ->add_option("--ranks", options->simulate.ranks, "With --simulate: for so many ranks (1,2,4,...,1024)")
+      ->type_name("N,N,...")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(1, 1 << 16))
+      ->needs(simulate);
+  command
+      ->add_option(
+          "--efficiency", options->simulate.efficiency,
+          "With --simulate: recommend the most ranks with at least this share of the tokens a second\n"
+          "and rank of the fewest (0.9)")
+      ->type_name("SHARE")
+      ->check(CLI::Range(0.0, 1.0))
+      ->needs(simulate);
   command->footer(
+      "Example: polartrain plan configs/models/qwen3-1.7b.yaml --simulate configs/hardware/8xh100.yaml\n"
       "Example: polartrain plan configs/models/qwen2.5-0.5b.yaml --device cuda --memory 80GB "
       "precision.compute=bf16");
   command->callback([options, &action] { action = [options] { return run(*options); }; });

@@ -61,14 +61,12 @@ std::vector<const ConfigNode*> included_files(const ConfigNode& include) {
   return files;
 }
 
-ConfigNode read_with_includes(const fs::path& file, std::vector<fs::path>& chain) {
+ConfigNode read_with_includes(const fs::path& file, std::string_view expected, std::vector<fs::path>& chain) {
   ConfigNode root = parse_yaml(read_text(file), file.string());
   if (root.kind == ConfigNode::Kind::null)
-    fail_usage("{}: the file is empty; expected the sections model, data, ... (see configs/reference.yaml)",
-               file.string());
+    fail_usage("{}: the file is empty; expected {}", file.string(), expected);
   if (root.kind != ConfigNode::Kind::map)
-    fail_usage("{}: found {}, expected the sections of a configuration ('model:', 'data:', ...)", root.origin,
-               root.described());
+    fail_usage("{}: found {}, expected {}", root.origin, root.described(), expected);
   const ConfigNode* include = root.find("include");
   if (!include) return root;
 
@@ -85,7 +83,7 @@ ConfigNode read_with_includes(const fs::path& file, std::vector<fs::path>& chain
       fail_usage("{}: include: there is no file '{}' (names are relative to the including file)",
                  name->origin, name->text);
     chain.push_back(next);
-    merge(merged, read_with_includes(path, chain));
+    merge(merged, read_with_includes(path, expected, chain));
     chain.pop_back();
   }
   std::erase_if(root.entries, [](const ConfigEntry& entry) { return entry.key == "include"; });
@@ -171,10 +169,10 @@ std::string ConfigNode::described() const {
   return {};
 }
 
-ConfigNode read_config_tree(const std::filesystem::path& file) {
+ConfigNode read_config_tree(const std::filesystem::path& file, std::string_view expected) {
   std::error_code error;
   std::vector<fs::path> chain{fs::weakly_canonical(file, error)};
-  return read_with_includes(file, chain);
+  return read_with_includes(file, expected, chain);
 }
 
 void apply_override(ConfigNode& root, const std::string& assignment) {

@@ -39,7 +39,11 @@ struct ConfigEntry {
 // wins, maps merge deeply, lists replace whole, a key without a value removes the included one). Errors (exit
 // code 2): no such file, a directory, broken YAML, a duplicate key, a key without a value, anchors, tags,
 // several documents, an include that includes itself.
-ConfigNode read_config_tree(const std::filesystem::path& file);
+// `expected`: what messages say that a file should hold.
+ConfigNode read_config_tree(
+    const std::filesystem::path& file,
+    std::string_view expected =
+        "the sections of a configuration: model, data, ... (see configs/reference.yaml)");
 
 // Sets the value at a dotted path: "train.max_steps=20", "optimizer.groups.0.betas=[0.9,0.99]". The value
 // replaces what stood there; an empty one brings the default back.

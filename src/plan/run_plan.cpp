@@ -44,15 +44,6 @@ int64_t micro(const Experiment& e, int world_size) {
   return wanted;
 }
 
-// What `auto` stands for depends on the format of the activations.
-OptimizerConfig resolved_optimizer(const Experiment& e) {
-  OptimizerConfig config = e.optimizer;
-  for (GroupConfig& group : config.groups)
-    if (group.oracle.products == "auto")
-      group.oracle.products = e.precision.compute == "bf16" ? "reduced" : "full";
-  return config;
-}
-
 std::optional<ShardPlan> make_shards(const Experiment& e, const ParameterRegistry& registry, int world_size) {
   if (world_size == 1) return std::nullopt;
   return ShardPlan(registry, matrix_parameters(e.optimizer, registry), {.world_size = world_size});
@@ -69,6 +60,14 @@ InputIds plan_input(MemoryPlan& memory, const std::string& name, int64_t rows, i
 }
 
 }  // namespace
+
+OptimizerConfig resolved_optimizer(const Experiment& e) {
+  OptimizerConfig config = e.optimizer;
+  for (GroupConfig& group : config.groups)
+    if (group.oracle.products == "auto")
+      group.oracle.products = e.precision.compute == "bf16" ? "reduced" : "full";
+  return config;
+}
 
 int64_t guard_window_elements(const GuardConfig& guard) {
   return 2 + 2 * guard.window;

@@ -91,6 +91,10 @@ struct RunPlan {
   void plan_snapshot(const Experiment& experiment);
 };
 
+// What oracle.products `auto` stands for depends on the format of the activations: nothing is `auto` any
+// more.
+OptimizerConfig resolved_optimizer(const Experiment& experiment);
+
 // f64 elements of the guard's window (see StepControl::window).
 int64_t guard_window_elements(const GuardConfig& guard);
 

@@ -19,7 +19,8 @@ const fs::path kConfigs = fs::path(POLAR_SOURCE_DIR) / "configs";
 std::vector<fs::path> complete_configurations() {
   std::vector<fs::path> files;
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(kConfigs))
-    if (entry.path().extension() == ".yaml" && entry.path().parent_path().filename() != "parts")
+    if (const fs::path folder = entry.path().parent_path().filename();
+        entry.path().extension() == ".yaml" && folder != "parts" && folder != "hardware")
       files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   return files;

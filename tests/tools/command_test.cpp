@@ -43,7 +43,8 @@ INSTANTIATE_TEST_SUITE_P(
                     std::vector<std::string>{"report"}, std::vector<std::string>{"bench"},
                     std::vector<std::string>{"bench", "step"}, std::vector<std::string>{"bench", "gemm"},
                     std::vector<std::string>{"bench", "polar"},
-                    std::vector<std::string>{"bench", "attention"}));
+                    std::vector<std::string>{"bench", "attention"},
+                    std::vector<std::string>{"bench", "comm"}));
 
 TEST(Version, NamesVersionCommitAndBackends) {
   const Finished version = polartrain({"--version"});
@@ -140,6 +141,53 @@ TEST_F(Command, ThePlanOfSeveralRanks) {
   for (const char* part : {"sharing among 2 ranks", "padding", "element-wise parameters", "a rank sends"})
     EXPECT_THAT(plan.output, HasSubstr(part));
   EXPECT_EQ(polartrain({"plan", path("config.yaml"), "--world-size", "0"}).code, 2);
+}
+
+// Half a million tokens on a machine that is described only; the CPU's memory plan is in every binary.
+TEST_F(Command, TheSimulationOfARun) {
+  const std::string preset = POLAR_SOURCE_DIR "/configs/models/124m.yaml",
+                    hardware = POLAR_SOURCE_DIR "/configs/hardware/2-core-cpu.yaml";
+  const Finished table = polartrain({"plan", preset, "--simulate", hardware, "--ranks", "1,2,3"});
+  ASSERT_EQ(table.code, 0) << table.output;
+  for (const char* part :
+       {"nothing measured", "tokens/s", "exposed", "among 3 ranks", "micro_sequences:", "launch"})
+    EXPECT_THAT(table.output, HasSubstr(part));
+  const Finished all = polartrain({"plan", preset, "--simulate", hardware, "--json"});
+  ASSERT_EQ(all.code, 0) << all.output;
+  const auto json = nlohmann::json::parse(all.output);
+  ASSERT_EQ(json.at("rows").size(), 11u);
+  EXPECT_EQ(json.at("rows").at(10).at("ranks"), 1024);
+  EXPECT_THAT(json.at("rows").at(2).at("refusal").get<std::string>(), HasSubstr("network"));
+  const auto& two = json.at("rows").at(1).at("configured");
+  EXPECT_GT(two.at("components_s").at("all_gather").get<double>(), 0.0);
+  EXPECT_NEAR(two.at("tokens_per_s").get<double>() * two.at("step_s").get<double>(), 524288.0, 1.0);
+  // The plan of two ranks sends as much.
+  const Finished plan = polartrain(
+      {"plan", preset, "--world-size", "2", "--device", "cpu", "--json", "batch.micro_sequences=8"});
+  const auto sharding = nlohmann::json::parse(plan.output).at("sharding");
+  EXPECT_EQ(two.at("elements_sent"), sharding.at("elements_sent_a_step"));
+
+  expect_refused({"plan", preset, "--simulate", path("config.yaml")}, 2,
+                 {"config.yaml", "'run'", "hardware"});
+  expect_refused({"plan", preset, "--simulate", hardware, "--world-size", "2"}, 2, {"--world-size"});
+  expect_refused({"plan", preset, "--ranks", "2"}, 2, {"--simulate"});
+  expect_refused({"plan", preset, "--simulate", hardware, "--ranks", "0"}, 2, {"--ranks"});
+  expect_refused({"plan", preset, "--simulate", hardware, "--efficiency", "2"}, 2, {"--efficiency"});
+}
+
+TEST_F(Command, TheLinksBetweenTwoRanks) {
+  const Finished bench = polartrain(
+      {"launch", "--nproc-per-node", "2", "bench", "comm", "--device", "cpu", "--repeats", "1", "--json"});
+  ASSERT_EQ(bench.code, 0) << bench.output;
+  const size_t begin = bench.output.find('{');
+  ASSERT_NE(begin, std::string::npos) << bench.output;
+  const auto json = nlohmann::json::parse(bench.output.substr(begin, bench.output.find('\n', begin) - begin));
+  EXPECT_EQ(json.at("ranks"), 2);
+  for (const auto& row : json.at("rows")) EXPECT_GT(row.at("ms").get<double>(), 0.0) << row;
+  const auto& last = json.at("rows").back();
+  EXPECT_EQ(last.at("name"), "all_gather");
+  EXPECT_EQ(last.at("bytes_sent"), 1 << 25);  // one of two parts of 64 MiB
+  expect_refused({"bench", "comm"}, 2, {"one process", "launch --nproc-per-node 2 bench comm"});
 }
 
 // The CPU has no bf16: what would compute refuses it, the plan says what it shows instead.
