@@ -90,6 +90,35 @@ TEST_F(Simulated, MemoryIsThePlans) {
   }
 }
 
+// Published tokens a second of other programs, 524,288 tokens a step in sequences of 1024: LLMQ on H100s
+// (Qwen2.5) and llm.c on A100s (GPT-2 124M). That the assumptions of configs/hardware come near them is what
+// the README says of them.
+TEST_F(Simulated, AssumptionsOfTheGpuFilesComeNearPublishedFigures) {
+  std::unique_ptr<Ops> cuda;
+  try {
+    cuda = make_ops({.device = "cuda", .plan_only = true});
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  struct Published {
+    const char *model, *hardware;
+    int ranks;
+    double tokens_per_s;
+  };
+  for (const Published& p : {Published{"qwen2.5-0.5b", "8xh100", 1, 150e3},
+                             {"qwen2.5-1.5b", "8xh100", 1, 58.9e3},
+                             {"qwen2.5-3b", "8xh100", 1, 30.9e3},
+                             {"qwen2.5-0.5b", "8xh100", 8, 1.19e6},
+                             {"qwen2.5-1.5b", "8xh100", 8, 457e3},
+                             {"qwen2.5-3b", "8xh100", 8, 240e3},
+                             {"124m", "8xa100", 8, 1.75e6}}) {
+    const Hardware hardware = load_hardware(kConfigs + "hardware/" + p.hardware + ".yaml");
+    const Experiment e = preset(std::string("models/") + p.model);
+    const Simulation s = RankSimulator(e, *cuda, hardware, p.ranks).run();
+    EXPECT_NEAR(s.tokens_per_s / p.tokens_per_s, 1.0, 0.04) << p.model << ", " << p.ranks << " ranks";
+  }
+}
+
 // In bf16 the ranks keep rounded weights, which travel, and parameters of their own only.
 TEST_F(Simulated, MemoryAndVolumeOfAGpuAreThePlans) {
   std::unique_ptr<Ops> cuda;
