@@ -116,6 +116,16 @@ bench kernels 40 kernels "${cuda[@]}"
 bench attention 30 attention "${cuda[@]}"
 torch torch-attention 45 torch_attention.py
 bench step-0.5b 100 step "$model" run.device=cuda "run.gemm_cache=$out/gemm-cache.txt" --repeats 2
+# What polartrain plan --simulate expects of this card, to be held against the step.
+case "$(cat "$out/card.txt")" in
+  *H100*HBM3*) hardware=configs/hardware/8xh100.yaml ;;
+  *A100-SXM4-80GB*) hardware=configs/hardware/8xa100.yaml ;;
+  *) hardware= ;;
+esac
+if [ -n "$hardware" ]; then
+  part simulate-0.5b 20 "$polartrain" plan "$model" --simulate "$hardware" --ranks 1 --json &&
+    tail -1 "$out/simulate-0.5b.log" >"$out/simulate-0.5b.json"
+fi
 torch torch-step-0.5b 170 torch_step.py "$model" --precision bf16 --optimizer torch_muon --mode compile --warmup 1 \
   --steps 2
 bench polar 40 polar "${cuda[@]}"

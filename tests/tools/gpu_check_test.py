@@ -12,6 +12,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 POLARTRAIN = """#!/bin/sh
 if [ "$1" = --version ]; then echo "polartrain stand-in"; exit 0; fi
+if [ "$1" = plan ]; then echo '{"rows":[{"ranks":1,"configured":{"tokens_per_s":360}}]}'; exit 0; fi
 case "$*" in *"--engine cudnn"*) echo "error: this binary has no cuDNN"; exit 2;; esac
 row() {
   echo '{"device":"card","sizes":"a model","precision":"bf16","'$1'":8e14,"rows":[{"name":"'"$2"'","ms":0.5,"spread":0.01,'
@@ -73,7 +74,7 @@ class GpuCheck(unittest.TestCase):
         self.assertIn("- tests: passed", summary)
         self.assertIn("- gemm: FAILED with exit code 7", summary)
         self.assertIn("- attention-cudnn: not run: error: this binary has no cuDNN", summary)
-        self.assertIn("| 0.5b | 300 | 200 | 1.50 | 40.0 % |", summary)
+        self.assertIn("| 0.5b | 300 | 200 | 1.50 | 40.0 % |  |", summary)
         self.assertIn("| all, newton_schulz jordan 5 | 3 | 0.500 | 2.0 | 25 % | 40 |  |", summary)
         self.assertIn("| torch.optim.Muon | 3 | 1.000 | 1.0 |  |  | 2.00 |", summary)
         self.assertIn("| forward 2 x 4, heads 2/1 x 32 | 0.500 | 25 % |  | 0.400 (0.80x) |  |", summary)
@@ -83,7 +84,13 @@ class GpuCheck(unittest.TestCase):
     def test_without_pytorch_ours_is_measured_all_the_same(self):
         _, summary = self.check(HAS_TORCH="0")
         self.assertIn("- torch-polar: not run: no PyTorch with CUDA and yaml", summary)
-        self.assertIn("| 0.5b | 300 |  |  | 40.0 % |", summary)
+        self.assertIn("| 0.5b | 300 |  |  | 40.0 % |  |", summary)
+
+    def test_a_card_that_is_described_is_held_against_its_simulation(self):
+        self.program("bin/nvidia-smi", "#!/bin/sh\necho NVIDIA H100 80GB HBM3, 580.1, 81559 MiB\n")
+        _, summary = self.check(HAS_TORCH="0", PATH=f"{self.root}/bin:{os.environ['PATH']}")
+        self.assertIn("- simulate-0.5b: passed", summary)
+        self.assertIn("| 0.5b | 300 |  |  | 40.0 % | 360 (1.20x) |", summary)
 
 
 if __name__ == "__main__":

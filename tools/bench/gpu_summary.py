@@ -30,19 +30,23 @@ def parts_of(folder):
 
 
 def steps_of(folder):
-    """Tokens a second of ours and of PyTorch, for each step-NAME there is."""
+    """Tokens a second of ours, of PyTorch, and as `polartrain plan --simulate` predicts, for each step-NAME there is."""
     rows = []
     for path in sorted(folder.glob("step-*.json")):
         ours, theirs = read(folder, path.stem), read(folder, "torch-" + path.stem)
         if ours is None:
             continue
         rate = theirs["tokens_per_s"] if theirs else None
+        predicted = read(folder, path.stem.replace("step-", "simulate-", 1))
+        predicted = predicted["rows"][0]["configured"]["tokens_per_s"] if predicted else None
         rows.append([path.stem.removeprefix("step-"), f"{ours['tokens_per_s']:.0f}",
                      f"{rate:.0f}" if rate else "", f"{ours['tokens_per_s'] / rate:.2f}" if rate else "",
-                     f"{100 * ours['mfu']:.1f} %" if "mfu" in ours else ""])  # fmt: skip
+                     f"{100 * ours['mfu']:.1f} %" if "mfu" in ours else "",
+                     f"{predicted:.0f} ({predicted / ours['tokens_per_s']:.2f}x)" if predicted else ""])  # fmt: skip
     if not rows:
         return []
-    return ["## Training step", "", *table(["model", "tokens/s", "PyTorch", "ratio", "MFU"], rows), ""]
+    header = ["model", "tokens/s", "PyTorch", "ratio", "MFU", "predicted"]
+    return ["## Training step", "", *table(header, rows), ""]
 
 
 def polar_of(folder):
