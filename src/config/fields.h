@@ -174,13 +174,19 @@ void fields(Visitor& visit, C& c) {
 
 template <class Visitor, Section<OracleConfig> C>
 void fields(Visitor& visit, C& c) {
-  visit({.name = "kind", .doc = "what computes the orthogonal factor; svd is exact"}, c.kind);
+  const bool polynomial = c.kind == OracleKind::newton_schulz || c.kind == OracleKind::polar_express;
+  const bool rational = c.kind == OracleKind::qdwh || c.kind == OracleKind::zolo_pd;
+  visit({.name = "kind",
+         .doc =
+             "what computes the orthogonal factor: by products only (newton_schulz, polar_express), by "
+             "factorizations (qdwh, zolo_pd), by eigenvalues (gram_eigh: for one short side), exactly (svd)"},
+        c.kind);
   visit({.name = "steps",
          .unit = "iterations",
-         .doc = "steps of the polynomial iteration",
-         .range = between(1, 100),
-         .applies = c.kind != OracleKind::svd,
-         .applies_to = "a polynomial oracle kind"},
+         .doc = "steps of the iteration; 0: as many as qdwh needs to converge",
+         .range = between(0, 100),
+         .applies = polynomial || c.kind == OracleKind::qdwh,
+         .applies_to = "oracle kind newton_schulz, polar_express or qdwh"},
         c.steps);
   visit({.name = "coefficients",
          .doc = "of x <- a x + b x^3 + c x^5: a name, or one [a, b, c] a step, the last one repeated",
@@ -194,11 +200,29 @@ void fields(Visitor& visit, C& c) {
          .applies = c.kind == OracleKind::polar_express,
          .applies_to = "oracle kind polar_express"},
         c.lower_bound);
+  visit({.name = "cushion",
+         .doc = "no polynomial is made for values below this share of the largest",
+         .range = {.low = 0, .high = 1, .high_open = true},
+         .applies = c.kind == OracleKind::polar_express,
+         .applies_to = "oracle kind polar_express"},
+        c.cushion);
+  visit({.name = "safety",
+         .doc = "stretches normalisation and polynomials, for values that rounding has brought above 1",
+         .range = between(1, 2),
+         .applies = c.kind == OracleKind::polar_express,
+         .applies_to = "oracle kind polar_express"},
+        c.safety);
+  visit({.name = "condition",
+         .doc = "largest condition number that the weights are made for; 0: 1 / epsilon of fp32",
+         .range = between(0, 1e17),
+         .applies = rational,
+         .applies_to = "oracle kind qdwh or zolo_pd"},
+        c.condition);
   visit(
       {.name = "products",
        .doc = "reduced: bf16 on CUDA, 16 significant bits on CPUs with matrix units; auto: with compute bf16",
        .choices = "auto | full | reduced",
-       .applies = c.kind != OracleKind::svd,
+       .applies = polynomial,
        .applies_to = "a polynomial oracle kind"},
       c.products);
 }

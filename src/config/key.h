@@ -75,7 +75,8 @@ struct EnumNames<MomentumKind> {
 };
 template <>
 struct EnumNames<OracleKind> {
-  static constexpr std::array<std::string_view, 3> names{"newton_schulz", "polar_express", "svd"};
+  static constexpr std::array<std::string_view, 6> names{"newton_schulz", "polar_express", "qdwh",
+                                                         "zolo_pd",       "gram_eigh",     "svd"};
 };
 template <>
 struct EnumNames<ScaleKind> {

@@ -194,6 +194,21 @@ struct MatrixUpdate {
 // (each term within 2^-16 of its value) where the backend gains by it; elsewhere the same as full.
 enum class PolarPrecision : uint8_t { full, reduced };
 
+// How polar_resolvent solves. cholesky: by the square's factor; its condition is 1 + scale ||x||^2 / shift,
+// of which a factor of 100 or so is harmless. qr: by the factor of [sqrt(scale) x; sqrt(shift) I], whose
+// condition is the root of that.
+enum class Factorization : uint8_t { cholesky, qr };
+
+// y = x (shift I + scale x^T x)^{-1} = (shift I + scale x x^T)^{-1} x: every singular value
+// sigma of x becomes sigma / (shift + scale sigma^2). For each of a batch of matrices.
+struct PolarResolvent {
+  Tensor x;                         // (batch, m, n), f32 or f64
+  Tensor y;                         // same shape, not x
+  double scale = 1.0, shift = 1.0;  // positive
+  Factorization by = Factorization::cholesky;
+  Tensor workspace;  // of polar_resolvent_workspace bytes
+};
+
 // A place in the order of the device's work, or of what goes on beside it (collectives between ranks): made
 // once (Ops::make_mark, Communicator::make_mark), set again and again.
 class Mark {
@@ -273,11 +288,11 @@ class Ops {
   }
 
   // --- flat operations ---
-  virtual void fill(const Tensor& x, double value) = 0;                      // also i32
-  virtual void copy(const Tensor& from, const Tensor& to) = 0;               // same dtype and count
-  virtual void copy_rows(const MatrixView& from, const MatrixView& to) = 0;  // same dtype, rows and cols
-  virtual void cast(const Tensor& from, const Tensor& to) = 0;               // f32 <-> f64, f32 <-> bf16
-  virtual void scale(const Tensor& x, double factor) = 0;                    // x *= factor
+  virtual void fill(const Tensor& x, double value) = 0;                          // also i32
+  virtual void copy(const Tensor& from, const Tensor& to) = 0;                   // same dtype and count
+  virtual void copy_rows(const MatrixView& from, const MatrixView& to) = 0;      // same dtype, rows and cols
+  virtual void cast(const Tensor& from, const Tensor& to) = 0;                   // f32 <-> f64, f32 <-> bf16
+  virtual void scale(const Tensor& x, double factor) = 0;                        // x *= factor
   virtual void axpby(double a, const Tensor& x, double b, const Tensor& y) = 0;  // y = a x + b y
   // out: f64 (1). += when accumulate, else =. Fixed order: chunks of a fixed size, then the chunks in turn.
   virtual void sum(const Tensor& x, const Tensor& out, bool accumulate) = 0;
@@ -346,6 +361,14 @@ class Ops {
   // stays.
   virtual void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) = 0;
   virtual size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const = 0;
+  // Error for a matrix with NaN or infinity in it.
+  virtual void polar_resolvent(const PolarResolvent& args) = 0;
+  virtual size_t polar_resolvent_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const = 0;
+  // p (batch, s, s) = a^exponent for symmetric positive semidefinite a, through its eigenvalues; those below
+  // s * eps * largest give 0. f32 (computed in f64) or f64; p may be a. Error for NaN or infinity.
+  virtual void symmetric_power(const Tensor& a, double exponent, const Tensor& p,
+                               const Tensor& workspace) = 0;
+  virtual size_t symmetric_power_workspace(int64_t batch, int64_t size, DType dtype) const = 0;
 };
 
 struct DeviceOptions {

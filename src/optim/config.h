@@ -10,7 +10,7 @@
 namespace polar {
 
 enum class MomentumKind { first, polar_first, heavy_ball, none };
-enum class OracleKind { newton_schulz, polar_express, svd };
+enum class OracleKind { newton_schulz, polar_express, qdwh, zolo_pd, gram_eigh, svd };
 enum class ScaleKind { nuclear, rms_match, spectral, jordan, none };
 enum class GroupType { adamw, matrix };
 enum class ScheduleKind { constant, linear, cosine, wsd };
@@ -25,11 +25,13 @@ struct MomentumConfig {
 
 struct OracleConfig {
   OracleKind kind = OracleKind::polar_express;
-  int64_t steps = 5;
+  int64_t steps = 5;  // of newton_schulz, polar_express and qdwh; 0: as many as qdwh needs
   // newton_schulz: "jordan", "quintic5", "classical_quintic", "classical_cubic" or an own list (a, b, c).
   std::string coefficients = "jordan";
   std::vector<std::array<double, 3>> custom;
-  double lower_bound = 1e-3;  // polar_express: of the normalised singular values
+  double lower_bound = 1e-3;                            // polar_express: of the normalised singular values
+  double cushion = 0.02407327424182761, safety = 1.01;  // polar_express: see optim/polynomials.h
+  double condition = 0.0;  // qdwh, zolo_pd: largest that is made for; 0: 1 / epsilon of the matrices' format
   // "full" or "reduced" (PolarPrecision of ops/ops.h), or "auto": reduced where activations are bf16.
   std::string products = "auto";
 

@@ -10,7 +10,7 @@ void MatrixScratch::require(const Need& need) {
   need_.input = std::max(need_.input, need.input);
   need_.squares = std::max(need_.squares, need.squares);
   need_.products = std::max(need_.products, need.products);
-  need_.svd = std::max(need_.svd, need.svd);
+  need_.solver = std::max(need_.solver, need.solver);
   need_.unscaled_control |= need.unscaled_control;
 }
 
@@ -25,7 +25,7 @@ void MatrixScratch::plan(MemoryPlan& memory) {
   add(polynomial_, "polar.polynomial", dtype_, need_.squares);
   add(product_, "polar.product", dtype_, need_.products);
   add(product_next_, "polar.product_next", dtype_, need_.products);
-  add(svd_, "polar.svd", DType::f64, static_cast<int64_t>((need_.svd + 7) / 8));
+  add(solver_, "polar.solver", DType::f64, static_cast<int64_t>((need_.solver + 7) / 8));
   add(nuclear_, "polar.nuclear", DType::f64, need_.batch);
   add(unscaled_, "polar.unscaled_control", DType::f64, need_.unscaled_control ? kControlSize : 0);
 }
@@ -38,7 +38,7 @@ void MatrixScratch::bind(Ops& ops, const Arena& arena) {
   polynomial = arena[polynomial_];
   product = arena[product_];
   product_next = arena[product_next_];
-  svd = arena[svd_];
+  solver = arena[solver_];
   nuclear = arena[nuclear_];
   unscaled_control = arena[unscaled_];
   // A skipped step leaves the iterate as it is, and the oracle still runs on it: it must hold numbers.

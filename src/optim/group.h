@@ -25,14 +25,14 @@ struct StateTensor {
 // Scratch space of the matrix groups, which run one after the other: as large as the largest need.
 class MatrixScratch {
  public:
-  // Elements, but for `svd`.
+  // Elements, but for `solver`.
   struct Need {
     int64_t batch = 0;     // matrices at a time
     int64_t matrices = 0;  // the iterate and its successor, each batch * m * n
     int64_t input = 0;     // a copy of what the oracle saw, where the scale still needs it
     int64_t squares = 0;   // Gram matrix and polynomial, each batch * s * s
     int64_t products = 0;  // products of polynomials and their successor, each batch * s * s
-    size_t svd = 0;        // bytes
+    size_t solver = 0;     // bytes: of the exact and rational oracles
     bool unscaled_control = false;
   };
 
@@ -49,14 +49,14 @@ class MatrixScratch {
   Tensor input;                  // flat
   Tensor gram, polynomial;       // flat, `squares` elements each
   Tensor product, product_next;  // flat, `products` elements each
-  Tensor svd;
+  Tensor solver;
   Tensor nuclear;           // f64 (batch): <U, M>
   Tensor unscaled_control;  // f64 (kControlSize): the step's control with a gradient scale of 1
 
  private:
   DType dtype_ = DType::f32;
   Need need_;
-  BufferId x_, y_, input_, gram_, polynomial_, product_, product_next_, svd_, nuclear_, unscaled_;
+  BufferId x_, y_, input_, gram_, polynomial_, product_, product_next_, solver_, nuclear_, unscaled_;
 };
 
 // One parameter of a group, as far as the optimizer needs it after construction.

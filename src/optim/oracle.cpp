@@ -9,8 +9,7 @@
 namespace polar {
 namespace {
 
-constexpr double kNormEps = 1e-7;             // added to the norm: a zero matrix stays zero
-constexpr double kPolarExpressSafety = 1.01;  // rounding may push singular values a little above 1
+constexpr double kNormEps = 1e-7;  // added to the norm: a zero matrix stays zero
 
 // Steps of the Gram form before X is formed for the first time, and from then on.
 constexpr size_t kFirstRestart = 2, kRestart = 3;
@@ -33,11 +32,15 @@ std::vector<Quintic> polar_express(const OracleConfig& config) {
   if (!(config.lower_bound > 0.0 && config.lower_bound < 1.0))
     fail_usage("oracle.lower_bound: found {}, expected a number between 0 and 1", config.lower_bound);
   const double classical = named_quintics("classical_quintic").front()[0];
-  std::vector<Quintic> list =
-      polar_express_quintics({.lower_bound = config.lower_bound, .steps = config.steps});
+  std::vector<Quintic> list = polar_express_quintics(
+      {.lower_bound = config.lower_bound, .steps = config.steps, .cushion = config.cushion});
   for (Quintic& p : list)
-    if (std::abs(p[0] - classical) > 1e-7) p = stretched(p, kPolarExpressSafety);
+    if (std::abs(p[0] - classical) > 1e-7) p = stretched(p, config.safety);
   return list;
+}
+
+size_t aligned(size_t bytes) {
+  return (bytes + MemoryPlan::kAlignment - 1) / MemoryPlan::kAlignment * MemoryPlan::kAlignment;
 }
 
 Shape square_of(const Tensor& x) {
@@ -48,48 +51,81 @@ Shape square_of(const Tensor& x) {
 }  // namespace
 
 bool takes_reduced_products(const OracleConfig& config) {
-  return config.kind != OracleKind::svd && config.products == "reduced";
+  return (config.kind == OracleKind::newton_schulz || config.kind == OracleKind::polar_express) &&
+         config.products == "reduced";
 }
 
 Oracle::Oracle(const OracleConfig& config)
-    : exact_(config.kind == OracleKind::svd),
-      precision_(config.products == "reduced" ? PolarPrecision::reduced : PolarPrecision::full) {
+    : kind_(config.kind),
+      steps_(config.steps),
+      condition_(config.condition),
+      precision_(takes_reduced_products(config) ? PolarPrecision::reduced : PolarPrecision::full) {
   if (config.products != "auto" && config.products != "full" && config.products != "reduced")
     fail_usage("oracle.products: found {}, expected auto, full or reduced", config.products);
-  if (exact_) {
-    text_ = "svd";
-    return;
-  }
-  if (config.steps < 1) fail_usage("oracle.steps: found {}, expected 1 or more", config.steps);
-  if (config.kind == OracleKind::polar_express) {
-    quintics_ = polar_express(config);
-    safety_ = kPolarExpressSafety;
-    text_ = fmt::format("polar_express {}", config.steps);
-  } else {
-    quintics_ = newton_schulz(config);
-    text_ = fmt::format("newton_schulz {} {}", config.custom.empty() ? config.coefficients : "custom",
-                        config.steps);
+  const bool polynomial = kind_ == OracleKind::newton_schulz || kind_ == OracleKind::polar_express;
+  if (config.steps < (polynomial ? 1 : 0))
+    fail_usage("oracle.steps: found {}, expected 1 or more", config.steps);
+  if (condition_ != 0.0 && !(condition_ > 1.0))
+    fail_usage("oracle.condition: found {}, expected a number above 1, or 0", condition_);
+  switch (kind_) {
+    case OracleKind::polar_express:
+      quintics_ = polar_express(config);
+      safety_ = config.safety;
+      text_ = fmt::format("polar_express {}", steps_);
+      return;
+    case OracleKind::newton_schulz:
+      quintics_ = newton_schulz(config);
+      text_ =
+          fmt::format("newton_schulz {} {}", config.custom.empty() ? config.coefficients : "custom", steps_);
+      return;
+    case OracleKind::qdwh:
+      text_ = steps_ == 0 ? "qdwh" : fmt::format("qdwh {}", steps_);
+      return;
+    case OracleKind::zolo_pd:
+      text_ = "zolo_pd";
+      return;
+    case OracleKind::gram_eigh:
+      text_ = "gram_eigh";
+      return;
+    case OracleKind::svd:
+      text_ = "svd";
   }
 }
 
 MatrixScratch::Need Oracle::need(const Ops& ops, int64_t batch, int64_t m, int64_t n, DType dtype) const {
   MatrixScratch::Need need{.batch = batch, .matrices = batch * m * n};
-  if (exact_) {
-    need.svd = ops.polar_svd_workspace(batch, m, n, dtype);
-  } else {
-    const int64_t s = std::min(m, n);
-    need.squares = batch * s * s;
-    if (is_long(m, n)) need.products = need.squares;
+  const int64_t s = std::min(m, n);
+  const size_t matrices = static_cast<size_t>(need.matrices) * size_of(dtype);
+  switch (kind_) {
+    case OracleKind::svd:
+      need.solver = ops.polar_svd_workspace(batch, m, n, dtype);
+      break;
+    case OracleKind::gram_eigh:
+      need.squares = batch * s * s;
+      need.solver = ops.symmetric_power_workspace(batch, s, dtype);
+      break;
+    case OracleKind::qdwh:
+      need.solver = ops.polar_resolvent_workspace(batch, m, n, dtype);
+      break;
+    case OracleKind::zolo_pd:  // terms are summed: one more batch
+      need.solver = aligned(ops.polar_resolvent_workspace(batch, m, n, dtype)) + matrices;
+      break;
+    default:
+      need.squares = batch * s * s;
+      if (is_long(m, n)) need.products = need.squares;
   }
   return need;
 }
 
 Tensor Oracle::factor(Ops& ops, const Tensor& x, const Tensor& y, const MatrixScratch& scratch) const {
-  if (exact_) {
-    ops.polar_svd(x, y, scratch.svd);
+  if (kind_ == OracleKind::svd) {
+    ops.polar_svd(x, y, scratch.solver);
     return y;
   }
-  ops.polar_normalize(x, safety_, kNormEps);
+  ops.polar_normalize(x, safety_, is_polynomial() ? kNormEps : 0.0);
+  if (kind_ == OracleKind::qdwh) return factor_qdwh(ops, x, y, scratch);
+  if (kind_ == OracleKind::zolo_pd) return factor_zolo(ops, x, y, scratch);
+  if (kind_ == OracleKind::gram_eigh) return factor_gram(ops, x, y, scratch);
   return is_long(x.shape[1], x.shape[2]) ? factor_long(ops, x, y, scratch) : factor_short(ops, x, y, scratch);
 }
 
@@ -139,6 +175,7 @@ double Oracle::flops(int64_t m, int64_t n) const {
   const auto s = static_cast<double>(std::min(m, n)), l = static_cast<double>(std::max(m, n));
   const double gram = s * s * l, apply = 2 * s * s * l, polynomial = s * s * s, square = 2 * s * s * s;
   const auto steps = static_cast<double>(quintics_.size());
+  if (!is_polynomial()) return rational_flops(s, l);
   if (!is_long(m, n)) return steps * (gram + polynomial + apply);
   double sum = 0.0;
   for (size_t step = 0, end = 0; step < quintics_.size();) {  // as factor_long goes

@@ -10,6 +10,7 @@
 #include "optim/config.h"
 #include "optim/group.h"
 #include "optim/polynomials.h"
+#include "optim/rational.h"
 
 namespace polar {
 
@@ -20,28 +21,36 @@ namespace polar {
 //   newton_schulz  safety 1; the named list, its last entry repeated if there are more steps than entries
 //   polar_express  safety 1.01; the recursion for lower_bound, stretched by 1.01 as its authors do, except
 //                  where it has converged
-//   svd            exact; singular values below s * eps * largest give 0
+// The others work in full precision:
+//   qdwh           steps of optim/rational.h, by QR while c > 100 and by Cholesky from then on
+//   zolo_pd        two such steps, of the order that the condition number asks for; the first by QR
+//   gram_eigh      X (X^T X)^{-1/2} by the eigenvalues of the smaller square; those below s * eps * largest
+//   give 0 svd            exact; singular values below s * eps * largest give 0
 // It is a polynomial oracle and its products may be reduced (OracleConfig::products).
 bool takes_reduced_products(const OracleConfig& config);
 
 class Oracle {
  public:
-  // Errors (exit code 2): no steps, unknown or empty coefficients, a lower bound outside (0, 1).
+  // Errors (exit code 2): no steps, unknown or empty coefficients, a lower bound outside (0, 1), a condition
+  // number of 1 or less.
   explicit Oracle(const OracleConfig& config);
 
   // Scratch for a batch of `batch` matrices of m x n.
   MatrixScratch::Need need(const Ops& ops, int64_t batch, int64_t m, int64_t n, DType dtype) const;
   // True if `factor` leaves x as it was.
-  bool keeps_input() const { return exact_; }
+  bool keeps_input() const { return kind_ == OracleKind::svd; }
   // The factors of x (batch, m, n). y: same shape. Returns x or y, whichever holds the result; the other is
-  // garbage unless keeps_input(). `scratch` provides gram, polynomial and svd.
+  // garbage unless keeps_input(). `scratch` provides the rest.
   Tensor factor(Ops& ops, const Tensor& x, const Tensor& y, const MatrixScratch& scratch) const;
 
-  // FLOPs of one m x n matrix, symmetric products counted at half the work; 0 for svd.
+  // FLOPs of one m x n matrix, symmetric products counted at half the work; 0 for svd and gram_eigh.
   double flops(int64_t m, int64_t n) const;
 
-  const std::vector<Quintic>& quintics() const { return quintics_; }  // one a step; empty for svd
-  std::string text() const { return text_; }                          // "polar_express 5"
+  const std::vector<Quintic>& quintics() const { return quintics_; }  // one a step; of the polynomial kinds
+  // Of the rational kinds, for matrices in this format.
+  std::vector<QdwhStep> qdwh(DType dtype) const;
+  std::vector<ZoloStep> zolo(DType dtype) const;
+  std::string text() const { return text_; }  // "polar_express 5"
 
  private:
   Tensor factor_short(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const;
@@ -52,7 +61,16 @@ class Oracle {
   // Dao-AILab 2026).
   Tensor factor_long(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const;
 
-  bool exact_ = false;
+  bool is_polynomial() const { return !quintics_.empty(); }
+  double smallest_value(DType dtype) const;
+  Tensor factor_qdwh(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const;
+  Tensor factor_zolo(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const;
+  Tensor factor_gram(Ops& ops, const Tensor& x, const Tensor& y, const MatrixScratch& scratch) const;
+  double rational_flops(double s, double l) const;
+
+  OracleKind kind_;
+  int64_t steps_ = 0;
+  double condition_ = 0.0;
   double safety_ = 1.0;
   PolarPrecision precision_ = PolarPrecision::full;
   std::vector<Quintic> quintics_;

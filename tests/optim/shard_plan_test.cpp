@@ -30,8 +30,8 @@ struct Preset {
   std::vector<bool> is_matrix;
 };
 
-const char* const kPresets[] = {"124m",         "qwen2.5-0.5b", "qwen2.5-1.5b",  "qwen2.5-3b",
-                                "qwen3-0.6b",   "qwen3-1.7b",   "polargrad-540m"};
+const char* const kPresets[] = {"124m",       "qwen2.5-0.5b", "qwen2.5-1.5b",  "qwen2.5-3b",
+                                "qwen3-0.6b", "qwen3-1.7b",   "polargrad-540m"};
 
 class ShardPlans : public testing::TestWithParam<const char*> {};
 
@@ -90,13 +90,13 @@ TEST_P(ShardPlans, LittlePaddingAndEqualLoads) {
     EXPECT_LE(plan.padding(), std::max(1.15, least)) << ranks << " ranks";
     const double whole = preset.plan(ranks, layers).imbalance();
     EXPECT_LE(plan.imbalance(), std::max(1.10, 1.13 * whole)) << ranks << " ranks";
-    RecordProperty("ranks" + std::to_string(ranks),
-                   std::to_string(plan.layers_per_bucket()) + " layers, padding " +
-                       std::to_string(plan.padding()) + ", imbalance " + std::to_string(plan.imbalance()) +
-                       " (whole " + std::to_string(whole) + ")");
+    RecordProperty("ranks" + std::to_string(ranks), std::to_string(plan.layers_per_bucket()) +
+                                                        " layers, padding " + std::to_string(plan.padding()) +
+                                                        ", imbalance " + std::to_string(plan.imbalance()) +
+                                                        " (whole " + std::to_string(whole) + ")");
     if (std::getenv("POLAR_SHOW"))
-      std::printf("%-16s N %2d: %2d layers, padding %.3f, imbalance %.3f (whole model %.3f)\n", GetParam(), ranks,
-                  static_cast<int>(plan.layers_per_bucket()), plan.padding(), plan.imbalance(), whole);
+      std::printf("%-16s N %2d: %2d layers, padding %.3f, imbalance %.3f (whole model %.3f)\n", GetParam(),
+                  ranks, static_cast<int>(plan.layers_per_bucket()), plan.padding(), plan.imbalance(), whole);
   }
 }
 

@@ -154,15 +154,16 @@ TEST_P(Optimizers, TheNumberOfRanksDoesNotMatter) {
 
 INSTANTIATE_TEST_SUITE_P(
     Ranks, Optimizers,
-    testing::Values(Case{"AdamW", {"optimizer.groups.0.type=adamw", "optimizer.groups.0.lr=1e-3"}},
-                    Case{"Muon", {"optimizer.groups.0.lr=5e-3"}},
-                    Case{"PolarGrad", {"optimizer.groups.0.type=polargrad"}},
-                    Case{"PolarFirst",
-                         {"optimizer.groups.0.type=polargrad",
-                          "optimizer.groups.0.momentum.kind=polar_first"}},
-                    Case{"HeavyBall",
-                         {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.momentum.kind=heavy_ball",
-                          "optimizer.groups.0.lr=2e-3"}}),
+    testing::Values(
+        Case{"AdamW", {"optimizer.groups.0.type=adamw", "optimizer.groups.0.lr=1e-3"}},
+        Case{"Muon", {"optimizer.groups.0.lr=5e-3"}},
+        Case{"PolarGrad", {"optimizer.groups.0.type=polargrad"}},
+        Case{"Qdwh", {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.oracle.kind=qdwh"}},
+        Case{"PolarFirst",
+             {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.momentum.kind=polar_first"}},
+        Case{"HeavyBall",
+             {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.momentum.kind=heavy_ball",
+              "optimizer.groups.0.lr=2e-3"}}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST_P(Optimizers, ShardedGradientsChangeNothing) {

@@ -105,6 +105,16 @@ class CpuOps : public Ops {
   size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override {
     return cpu::polar_svd_workspace(batch, rows, cols, dtype);
   }
+  void polar_resolvent(const PolarResolvent& args) override { cpu::polar_resolvent(args); }
+  size_t polar_resolvent_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override {
+    return cpu::polar_resolvent_workspace(batch, rows, cols, dtype);
+  }
+  void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace) override {
+    cpu::symmetric_power(a, exponent, p, workspace);
+  }
+  size_t symmetric_power_workspace(int64_t batch, int64_t size, DType dtype) const override {
+    return cpu::symmetric_power_workspace(batch, size, dtype);
+  }
 
  private:
   int threads_;

@@ -68,4 +68,12 @@ void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out);
 void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace);
 size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype);
 
+// polar_resolvent.cpp
+void polar_resolvent(const PolarResolvent& args);
+size_t polar_resolvent_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype);
+
+// symmetric_power.cpp
+void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace);
+size_t symmetric_power_workspace(int64_t batch, int64_t size, DType dtype);
+
 }  // namespace polar::cpu

@@ -1,18 +1,13 @@
 // The exact orthogonal factor from LAPACK's divide-and-conquer SVD. It is computed in f64 for f32 matrices as
 // well: in f32 the factor of an ill-conditioned gradient would be off by far more than 1e-6.
-#include <cblas.h>  // blasint, the integers of LAPACK
-
 #include <algorithm>
 #include <limits>
 
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
 #include "backend/cpu/gemm_product.h"
+#include "backend/cpu/lapack.h"
 #include "backend/cpu/parallel.h"
-
-extern "C" void dgesdd_(const char* job, const blasint* m, const blasint* n, double* a, const blasint* lda,
-                        double* s, double* u, const blasint* ldu, double* vt, const blasint* ldvt,
-                        double* work, const blasint* lwork, blasint* iwork, blasint* info);
 
 namespace polar::cpu {
 namespace {
@@ -75,6 +70,7 @@ int64_t slot_count(int64_t batch) {
 template <class T>
 blasint orthogonal_factor(const SvdShape& shape, const Slot& slot, const T* x, T* u) {
   const int64_t count = static_cast<int64_t>(shape.rows) * shape.cols;
+  if (!all_finite(x, count)) return -4;  // what LAPACK says of such a matrix, if it notices
   std::copy(x, x + count, slot.matrix);
   blasint info = 0;
   dgesdd_("S", &shape.cols, &shape.rows, slot.matrix, &shape.cols, slot.singular, slot.left, &shape.cols,

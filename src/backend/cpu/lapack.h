@@ -1,0 +1,55 @@
+// The functions of LAPACK that this backend calls, by element type. Matrices are column-major, `ld` is the
+// distance of two columns; a row-major (m, n) matrix is a column-major (n, m) one.
+#pragma once
+
+#include <cblas.h>  // blasint, the integers of LAPACK
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#define POLAR_LAPACK(T, p)                                                                                  \
+  extern "C" void p##gelqf_(const blasint* m, const blasint* n, T* a, const blasint* lda, T* tau, T* work,  \
+                            const blasint* lwork, blasint* info);                                           \
+  extern "C" void p##orglq_(const blasint* m, const blasint* n, const blasint* k, T* a, const blasint* lda, \
+                            const T* tau, T* work, const blasint* lwork, blasint* info);                    \
+  extern "C" void p##potrf_(const char* uplo, const blasint* n, T* a, const blasint* lda, blasint* info);   \
+  extern "C" void p##trsm_(const char* side, const char* uplo, const char* trans, const char* diagonal,     \
+                           const blasint* m, const blasint* n, const T* alpha, const T* a,                  \
+                           const blasint* lda, T* b, const blasint* ldb)
+POLAR_LAPACK(float, s);
+POLAR_LAPACK(double, d);
+#undef POLAR_LAPACK
+extern "C" void dgesdd_(const char* job, const blasint* m, const blasint* n, double* a, const blasint* lda,
+                        double* s, double* u, const blasint* ldu, double* vt, const blasint* ldvt,
+                        double* work, const blasint* lwork, blasint* iwork, blasint* info);
+extern "C" void dsyevd_(const char* job, const char* uplo, const blasint* n, double* a, const blasint* lda,
+                        double* w, double* work, const blasint* lwork, blasint* iwork, const blasint* liwork,
+                        blasint* info);
+
+namespace polar::cpu {
+
+// LAPACK gives no answer to what is not finite, or none that can be used.
+template <class T>
+bool all_finite(const T* values, int64_t count) {
+  return std::all_of(values, values + count, [](T x) { return std::isfinite(x); });
+}
+
+template <class T>
+struct Lapack;
+template <>
+struct Lapack<float> {
+  static constexpr auto gelqf = sgelqf_;
+  static constexpr auto orglq = sorglq_;
+  static constexpr auto potrf = spotrf_;
+  static constexpr auto trsm = strsm_;
+};
+template <>
+struct Lapack<double> {
+  static constexpr auto gelqf = dgelqf_;
+  static constexpr auto orglq = dorglq_;
+  static constexpr auto potrf = dpotrf_;
+  static constexpr auto trsm = dtrsm_;
+};
+
+}  // namespace polar::cpu

@@ -1,0 +1,89 @@
+// The oracles that factor matrices instead of multiplying them only.
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "optim/oracle.h"
+
+namespace polar {
+namespace {
+
+constexpr double kLargestCholesky =
+    100.0;  // c up to which the square may be formed (Nakatsukasa, Higham 2013)
+
+double epsilon_of(DType dtype) {
+  return dtype == DType::f64 ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
+}
+
+}  // namespace
+
+// Of a matrix that polar_normalize has brought to a Frobenius norm of 1.
+double Oracle::smallest_value(DType dtype) const {
+  return condition_ > 1.0 ? 1.0 / condition_ : epsilon_of(dtype);
+}
+
+std::vector<QdwhStep> Oracle::qdwh(DType dtype) const {
+  return qdwh_steps(smallest_value(dtype), steps_, epsilon_of(dtype));
+}
+
+std::vector<ZoloStep> Oracle::zolo(DType dtype) const {
+  const double l = smallest_value(dtype);
+  return zolo_steps(l, zolo_order(1.0 / l));
+}
+
+Tensor Oracle::factor_qdwh(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const {
+  for (const QdwhStep& step : qdwh(from.dtype)) {
+    ops.polar_resolvent({.x = from,
+                         .y = to,
+                         .scale = step.c,
+                         .shift = 1.0,
+                         .by = step.c > kLargestCholesky ? Factorization::qr : Factorization::cholesky,
+                         .workspace = scratch.solver});
+    ops.axpby(step.b / step.c, from, step.a - step.b / step.c, to);
+    std::swap(from, to);
+  }
+  return from;
+}
+
+Tensor Oracle::factor_zolo(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const {
+  const auto place = static_cast<int64_t>(scratch.solver.bytes() - from.bytes());
+  const Tensor term{scratch.solver.as<std::byte>() + place / 256 * 256, from.dtype, from.shape};
+  const Tensor workspace{scratch.solver.data, DType::f64, {place / 256 * 32}};
+  auto by = Factorization::qr;
+  for (const ZoloStep& step : zolo(from.dtype)) {
+    ops.copy(from, to);
+    for (const auto& [a, c] : step.terms) {
+      ops.polar_resolvent({.x = from, .y = term, .scale = 1.0, .shift = c, .by = by, .workspace = workspace});
+      ops.axpby(a, term, 1.0, to);
+    }
+    ops.scale(to, step.factor);
+    by = Factorization::cholesky;
+    std::swap(from, to);
+  }
+  return from;
+}
+
+Tensor Oracle::factor_gram(Ops& ops, const Tensor& x, const Tensor& y, const MatrixScratch& scratch) const {
+  const int64_t s = std::min(x.shape[1], x.shape[2]);
+  const Shape square{x.shape[0], s, s};
+  const Tensor gram = scratch.gram.slice(0, square), root = scratch.polynomial.slice(0, square);
+  ops.polar_gram(x, gram, PolarPrecision::full);
+  ops.symmetric_power(gram, -0.5, root, scratch.solver);
+  ops.polar_apply(x, 0.0, root, y, PolarPrecision::full);
+  return y;
+}
+
+// QR of a stacked (l + s, s) matrix with its explicit Q: 4 s^2 (l + s) - 4/3 s^3, then 2 s^2 l for Q1 Q2^T.
+// Cholesky: s^2 l for the square, s^3 / 3 for its factor, 2 s^2 l for two triangular solves.
+double Oracle::rational_flops(double s, double l) const {
+  const double qr = 4 * s * s * (l + s) - 4.0 / 3.0 * s * s * s + 2 * s * s * l;
+  const double cholesky = 3 * s * s * l + s * s * s / 3;
+  double sum = 0.0;
+  if (kind_ == OracleKind::qdwh)
+    for (const QdwhStep& step : qdwh(DType::f32)) sum += step.c > kLargestCholesky ? qr : cholesky;
+  if (kind_ == OracleKind::zolo_pd)
+    sum = static_cast<double>(zolo(DType::f32).front().terms.size()) * (qr + cholesky);
+  return sum;
+}
+
+}  // namespace polar
