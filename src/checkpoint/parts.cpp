@@ -118,6 +118,8 @@ void gather_parts(const fs::path& dir, const fs::path& parts, const CheckpointCo
     json note = read_note(parts, rank, content.part.token);
     while (note.is_null()) {
       const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      if (content.part.give_up != nullptr && *content.part.give_up)
+        fail("rank {} has not delivered its part of the checkpoint", rank);
       if (waited > content.part.timeout_seconds)
         fail(
             "rank {} did not deliver its part of the checkpoint to {} within {} s: is it a file system that "

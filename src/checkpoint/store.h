@@ -17,6 +17,7 @@
 // since). `recover` puts things right after a crash in between.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <filesystem>
@@ -41,6 +42,7 @@ struct CheckpointPart {
   int rank = 0, world_size = 1;
   std::string token;             // the same on all ranks and different in every start of the run
   double timeout_seconds = 600;  // how long rank 0 waits for the files of the others
+  const std::atomic<bool>* give_up = nullptr;  // once it is true rank 0 does not wait for them any longer
 };
 
 // What a checkpoint holds. The tensors are views of host memory that must not change while it is written.
@@ -117,7 +119,9 @@ class CheckpointWriter {
   CheckpointWriter() = default;
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
-  ~CheckpointWriter();  // waits; an error that nobody asked for is logged
+  // Waits, but only a moment for the parts of other ranks, which may be gone. An error that nobody asked for
+  // is logged.
+  ~CheckpointWriter();
 
   // Hands over to a thread; waits for the save before it first (and so may throw that one's error, in which
   // case the new one has not been started).
@@ -126,10 +130,13 @@ class CheckpointWriter {
   // once; the checkpoints before it stand.
   void wait();
   bool busy() const { return thread_.joinable(); }
+  // Parts of other ranks that are not there yet will not come: the save under way fails.
+  void give_up() { give_up_ = true; }
 
  private:
   std::thread thread_;
   std::exception_ptr error_;
+  std::atomic<bool> done_ = false, give_up_ = false;
 };
 
 // The same without a thread. A save that succeeded stays a success if older checkpoints cannot be deleted:

@@ -1,8 +1,15 @@
+#include <chrono>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoint/store.h"
 
 namespace polar {
+namespace {
+
+constexpr auto kLastPatience = std::chrono::seconds(3);
+
+}  // namespace
 
 void save_and_retain(const CheckpointWriter::Request& request) {
   try {
@@ -21,6 +28,10 @@ void save_and_retain(const CheckpointWriter::Request& request) {
 }
 
 CheckpointWriter::~CheckpointWriter() {
+  const auto patience = std::chrono::steady_clock::now() + kLastPatience;
+  while (busy() && !done_ && std::chrono::steady_clock::now() < patience)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  give_up();
   try {
     wait();
   } catch (const std::exception& e) {
@@ -30,12 +41,15 @@ CheckpointWriter::~CheckpointWriter() {
 
 void CheckpointWriter::start(Request request) {
   wait();
+  done_ = give_up_ = false;
+  request.content.part.give_up = &give_up_;
   thread_ = std::thread([this, work = std::move(request)] {
     try {
       save_and_retain(work);
     } catch (...) {
       error_ = std::current_exception();  // read after join() only
     }
+    done_ = true;
   });
 }
 

@@ -47,7 +47,7 @@ class Run {
   void describe() const;
   ExitCode loop();
   ExitCode stop_by_signal();
-  ExitCode stop_by_guard(const Trainer::Outcome& outcome) const;
+  ExitCode stop_by_guard(const Trainer::Outcome& outcome);
   void after_step(const Trainer::Outcome& outcome);
   static bool due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
   // Whether the step queued last has to be done before the next is queued.
@@ -104,12 +104,13 @@ void Run::prepare() {
   first_step_ = trainer_->progress().step;
   check_agreement(experiment_, program_, *trainer_, *comm_);
   trainer_->share_weights();
-  saver_.emplace(experiment_, directory_.path(), *trainer_, checkpoint_files(experiment_),
+  saver_.emplace(experiment_, directory_.path(), *trainer_, *comm_, checkpoint_files(experiment_),
                  directory_.checkpoint() ? trainer_->progress().step : -1,
                  CheckpointPart{.rank = group_.rank,
                                 .world_size = group_.world_size,
                                 .token = start_token(*comm_),
-                                .timeout_seconds = experiment_.distributed.timeout_seconds});
+                                // Rank 0 gives up before the others do, who wait for it meanwhile.
+                                .timeout_seconds = experiment_.distributed.timeout_seconds / 2});
   if (is_first()) directory_.keep_configuration(experiment_);  // only now is it known to work
 }
 
@@ -208,13 +209,17 @@ void Run::after_step(const Trainer::Outcome& outcome) {
 
 ExitCode Run::stop_by_signal() {
   log::finish_progress();
-  log::info("signal {}: saving step {} and stopping", SignalGuard::received(), trainer_->progress().step);
+  const int signal = SignalGuard::received();
+  log::info("{}: saving step {} and stopping",
+            signal == 0 ? "another rank was told to stop" : fmt::format("signal {}", signal),
+            trainer_->progress().step);
   if (trainer_->progress().step > 0) saver_->save_last(false);
   return ExitCode::stopped_by_signal;
 }
 
-ExitCode Run::stop_by_guard(const Trainer::Outcome& outcome) const {
+ExitCode Run::stop_by_guard(const Trainer::Outcome& outcome) {
   log::finish_progress();
+  saver_->finish();
   const int64_t saved = saver_->saved_step();
   log::error(
       "{} steps in a row were skipped by the loss guard: stopped at step {}. {}. Lower the learning "

@@ -8,10 +8,11 @@
 namespace polar {
 
 Saver::Saver(const Experiment& experiment, const std::filesystem::path& run, Trainer& trainer,
-             std::vector<SmallFile> files, int64_t saved_step, CheckpointPart part)
+             Communicator& comm, std::vector<SmallFile> files, int64_t saved_step, CheckpointPart part)
     : experiment_(experiment),
       run_(run),
       trainer_(trainer),
+      comm_(comm),
       files_(std::move(files)),
       part_(std::move(part)),
       saved_step_(saved_step),
@@ -27,6 +28,8 @@ void Saver::take(bool best) {
   request.content = trainer_.snapshot();
   request.content.files = files_;
   request.content.part = part_;
+  // What an earlier save of the same step has left is not taken for a part of this one.
+  request.content.part.token += fmt::format("-{}", ++saves_);
   request.retention.keep_last = experiment_.checkpoint.keep_last;
   request.retention.keep_every = experiment_.checkpoint.keep_every;
   if (experiment_.checkpoint.keep_best && progress.best_step >= 0)
@@ -48,15 +51,40 @@ void Saver::write() {
 // Waits for the save under way, if there is one. A failed one takes back what it would have made the best.
 void Saver::wait() {
   if (!writer_.busy()) return;
-  try {
-    writer_.wait();
+  const std::string failure = outcome();
+  if (failure.empty()) {
     saved_step_ = writing_.step;
     confirmed_ = writing_;
-  } catch (const Error& e) {
-    log::error("{}; the run goes on", e.what());
-    trainer_.progress().best_step = confirmed_.best_step;
-    trainer_.progress().best_val_loss = confirmed_.best_val_loss;
+    return;
   }
+  if (comm_.rank() == 0) log::error("{}; the run goes on", failure);
+  trainer_.progress().best_step = confirmed_.best_step;
+  trainer_.progress().best_val_loss = confirmed_.best_val_loss;
+}
+
+std::string Saver::own_outcome() {
+  try {
+    writer_.wait();
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+  return "";
+}
+
+// Of the save under way, when it is over on all ranks: why it has failed, or nothing.
+std::string Saver::outcome() {
+  const bool gathers = comm_.rank() == 0;
+  // First the parts of the others, so that rank 0 waits for none that has failed; one that is gone is an
+  // Error here.
+  const std::vector<std::string> parts = comm_.all_gather_text(gathers ? "" : own_outcome());
+  for (size_t rank = 1; rank < parts.size(); ++rank) {
+    if (parts[rank].empty()) continue;
+    writer_.give_up();
+    own_outcome();
+    return fmt::format("rank {}: {}", rank, parts[rank]);
+  }
+  const std::string whole = comm_.all_gather_text(gathers ? own_outcome() : "").front();
+  return whole.empty() || comm_.world_size() == 1 ? whole : "rank 0: " + whole;
 }
 
 void Saver::save_last(bool best) {
@@ -65,7 +93,7 @@ void Saver::save_last(bool best) {
   check_finite();
   take(best);
   write();
-  writer_.wait();
+  if (const std::string failure = outcome(); !failure.empty()) fail("{}", failure);
   saved_step_ = writing_.step;
 }
 
