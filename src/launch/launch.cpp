@@ -125,6 +125,9 @@ class Agent {
       watch.succeeded();
       wait_for_the_others(outcome, watch);
     }
+    if (outcome.ending == Ending::failed && options_.nodes.least < options_.nodes.most &&
+        !WIFSIGNALED(outcome.failure->status))
+      listen_to_the_others(watch);
     if (outcome.ending == Ending::failed)
       return watch.conclude(!is_final(options_, outcome.failure->status), RoundWatch::Gone::none,
                             outcome.code, to_text(*outcome.failure));
@@ -136,6 +139,22 @@ class Agent {
                             fmt::format("node {} was told to stop", assignment.node));
     }
     return watch.verdict();
+  }
+
+  // A worker that ends by itself may have found its peers gone with their node, whose loss is foreseen under
+  // MIN:MAX. So nothing is concluded before the other launchers have given a sign of life, or there is a
+  // verdict.
+  void listen_to_the_others(const RoundWatch& watch) {
+    try {
+      const std::vector<std::string> before = watch.beats_of_others();
+      while (!watch.all_heard(before)) {
+        console_.write();
+        std::array<pollfd, 2> entries{{{watch.descriptor(), POLLIN, 0}, {events_.control, POLLIN, 0}}};
+        if (poll(entries.data(), entries.size(), static_cast<int>(options_.monitor_interval * 1000)) > 0)
+          return;
+      }
+    } catch (const Error&) {  // the store is gone: the watch says so
+    }
   }
 
   void wait_for_the_others(Outcome& outcome, const RoundWatch& watch) {

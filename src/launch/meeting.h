@@ -58,6 +58,9 @@ class RoundWatch {
   RoundWatch& operator=(const RoundWatch&) = delete;
 
   int descriptor() const { return news_.number(); }
+  // The last signs of life of the other launchers; all_heard: whether each has given another since.
+  std::vector<std::string> beats_of_others() const;
+  bool all_heard(const std::vector<std::string>& before) const;
   // All workers of this node have succeeded; when those of all nodes have, the verdict is `done`.
   void succeeded() { succeeded_ = true; }
   // A node that will not take part in the next round: none, this one after a signal, or another that is
@@ -79,6 +82,7 @@ class RoundWatch {
   };
 
   void run();
+  std::string beat_of(const Member& member) const;
   bool look(bool beat_now);
   void check_beats();
   void check_success();

@@ -105,12 +105,29 @@ void RoundWatch::check_success() {
   store_.compare_and_set(prefix_ + "verdict", std::nullopt, to_text(done));
 }
 
+std::string RoundWatch::beat_of(const Member& member) const {
+  return store_.try_get(fmt::format("{}beat/{}", prefix_, member.index)).value_or("");
+}
+
+std::vector<std::string> RoundWatch::beats_of_others() const {
+  std::vector<std::string> beats;
+  for (const Member& member : members_)
+    if (member.index != self_) beats.push_back(beat_of(member));
+  return beats;
+}
+
+bool RoundWatch::all_heard(const std::vector<std::string>& before) const {
+  const std::vector<std::string> now = beats_of_others();
+  for (size_t i = 0; i < now.size(); ++i)
+    if (now[i] == before[i]) return false;
+  return true;
+}
+
 void RoundWatch::check_beats() {
   const Clock::time_point now = Clock::now();
   for (size_t i = 0; i < members_.size(); ++i) {
     if (members_[i].index == self_) continue;
-    const std::string value =
-        store_.try_get(fmt::format("{}beat/{}", prefix_, members_[i].index)).value_or("");
+    const std::string value = beat_of(members_[i]);
     if (value != beats_[i].value) beats_[i] = {value, now};
     const double silent = std::chrono::duration<double>(now - beats_[i].changed).count();
     if (silent < options_.lost_after) continue;
