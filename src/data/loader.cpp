@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/random.h"
 #include "data/glob.h"
 
@@ -126,6 +128,14 @@ uint64_t Loader::tokens() const {
   for (const Source& source : sources_)
     for (const Shard& shard : source.shards) sum += shard.info().tokens;
   return sum;
+}
+
+std::string Loader::checksum() const {
+  std::string shards;
+  for (const Source& source : sources_)
+    for (const Shard& shard : source.shards)
+      shards += fmt::format("{} {};", shard.info().tokens, shard.info().checksum);
+  return polar::checksum(std::as_bytes(std::span(shards)));
 }
 
 bool Loader::knows_text_bytes() const {

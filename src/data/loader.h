@@ -67,6 +67,8 @@ class Loader {
   // Samples of all sources together, each once.
   uint64_t samples_per_epoch() const { return samples_; }
   uint64_t tokens() const;
+  // Of what the shards' headers say, their own checksums among it: cheap, and equal for equal data.
+  std::string checksum() const;
   // False if any shard does not record its text bytes: bits per byte cannot be told.
   bool knows_text_bytes() const;
   int64_t sequence_length() const { return options_.sequence_length; }

@@ -79,6 +79,7 @@ void Shard::open_polar() {
   info_.documents = header.documents;
   info_.text_bytes = header.text_bytes;
   info_.tokenizer_hash = hex_field(header.tokenizer_hash);
+  info_.checksum = hex_field(header.checksum);
   if (!is_hash(info_.tokenizer_hash)) damaged(path(), "its tokenizer hash is not hexadecimal");
   tokens_ = file_.data() + sizeof(header);
   document_starts_ = {reinterpret_cast<const uint64_t*>(tokens_ + token_area), header.documents};

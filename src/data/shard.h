@@ -78,6 +78,7 @@ struct ShardInfo {
   uint64_t documents = 0;       // 0: no index (llm.c)
   uint64_t text_bytes = 0;      // 0: not recorded
   std::string tokenizer_hash;   // empty: not recorded
+  std::string checksum;         // of the whole file, as its header has it; empty: not recorded (llm.c)
   int32_t document_token = -1;  // llm.c: the id that begins every document; else -1
 };
 

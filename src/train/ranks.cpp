@@ -85,9 +85,9 @@ void check_agreement(const Experiment& experiment, const std::string& program, c
                      Communicator& comm) {
   if (comm.world_size() == 1) return;
   const std::string own = fmt::format(
-      "program {}\n{}data: {} tokens in {} samples\nsharding plan: {:016x}\nstep: {}\n", program,
+      "program {}\n{}data: {} tokens in {} samples, checksum {}\nsharding plan: {:016x}\nstep: {}\n", program,
       to_yaml(experiment), trainer.training_data().tokens(), trainer.training_data().samples_per_epoch(),
-      trainer.plan().shards->hash(), trainer.progress().step);
+      trainer.training_data().checksum(), trainer.plan().shards->hash(), trainer.progress().step);
   const std::vector<std::string> all = comm.all_gather_text(own);
   for (size_t rank = 1; rank < all.size(); ++rank)
     if (const std::string difference = first_difference(all[0], all[rank]); !difference.empty())
