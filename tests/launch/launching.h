@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dirent.h>
+#include <gtest/gtest.h>
 
 #include <atomic>
 #include <chrono>
@@ -35,10 +36,12 @@ bool eventually(const Condition& condition, double seconds = 10) {
 class Launcher {
  public:
   // `arguments` of `polartrain launch`; `variables` are set or, without "=", unset before;
-  // `output`: a file for standard output; `runner`: a program that starts the launcher in its own place.
+  // `output`: a file for standard output; `runner`: a program that starts the launcher in its own place;
+  // `launcher`: another than `polartrain launch`.
   explicit Launcher(const std::vector<std::string>& arguments, const std::vector<std::string>& variables = {},
-                    const std::string& output = "", const std::vector<std::string>& runner = {})
-      : mark_(next_mark()), process_(command(arguments, variables, output, runner)) {}
+                    const std::string& output = "", const std::vector<std::string>& runner = {},
+                    const std::vector<std::string>& launcher = {POLAR_BINARY, "launch"})
+      : mark_(next_mark()), process_(command(arguments, variables, output, runner, launcher)) {}
 
   static std::string next_mark() {
     static std::atomic<int> count = 0;
@@ -88,7 +91,8 @@ class Launcher {
  private:
   std::vector<std::string> command(const std::vector<std::string>& arguments,
                                    const std::vector<std::string>& variables, const std::string& output,
-                                   const std::vector<std::string>& runner) {
+                                   const std::vector<std::string>& runner,
+                                   const std::vector<std::string>& launcher) {
     std::vector<std::string> words{"/usr/bin/env"};
     for (const std::string& variable : variables)
       if (variable.find('=') == std::string::npos) words.insert(words.end(), {"-u", variable});
@@ -97,7 +101,7 @@ class Launcher {
       if (variable.find('=') != std::string::npos) words.push_back(variable);
     if (!output.empty()) words.insert(words.end(), {"/bin/sh", "-c", "exec \"$@\" > " + output, "sh"});
     words.insert(words.end(), runner.begin(), runner.end());
-    words.insert(words.end(), {POLAR_BINARY, "launch"});
+    words.insert(words.end(), launcher.begin(), launcher.end());
     words.insert(words.end(), arguments.begin(), arguments.end());
     return words;
   }

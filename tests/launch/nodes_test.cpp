@@ -4,6 +4,7 @@
 
 #include "launch/meeting.h"
 #include "launching.h"
+#include "machines.h"
 
 namespace polar::launch {
 namespace {
@@ -217,39 +218,6 @@ TEST_F(Nodes, ElasticRunEndsWithTheNodeThatHoldsTheStore) {
   expect_end(*second, 3);
   EXPECT_THAT(second->output(), HasSubstr("node 0 was told to stop"));
 }
-
-// Two network namespaces with a cable between them.
-class Machines {
- public:
-  Machines() {
-    usable_ = ip("netns add " + name(0)) && ip("netns add " + name(1)) &&
-              ip("link add polar0 netns " + name(0) + " type veth peer name polar1 netns " + name(1));
-    for (int i = 0; usable_ && i < 2; ++i) {
-      const std::string in = "-n " + name(i), link = "polar" + std::to_string(i);
-      usable_ = ip(in + " addr add 10.77.0." + std::to_string(i + 1) + "/24 dev " + link) &&
-                ip(in + " link set lo up") && ip(in + " link set " + link + " up");
-    }
-  }
-  ~Machines() {
-    for (int i = 0; i < 2; ++i) ip("netns del " + name(i));
-  }
-  Machines(const Machines&) = delete;
-  Machines& operator=(const Machines&) = delete;
-  bool usable() const { return usable_; }
-  void plug(bool in) const { ip("-n " + name(0) + " link set polar0" + (in ? " up" : " down")); }
-  std::unique_ptr<Launcher> launch(int machine, const std::vector<std::string>& arguments) const {
-    return std::make_unique<Launcher>(arguments, std::vector<std::string>{}, "",
-                                      std::vector<std::string>{"ip", "netns", "exec", name(machine)});
-  }
-
- private:
-  static bool ip(const std::string& words) {
-    return test::run_process({"/bin/sh", "-c", "ip " + words}).code == 0;
-  }
-  static std::string name(int i) { return "polar-" + std::to_string(getpid()) + "-" + std::to_string(i); }
-
-  bool usable_ = false;
-};
 
 TEST(Network, CutNodeEndsItsWorkersAndTheOthersGoOn) {
   const Machines machines;
