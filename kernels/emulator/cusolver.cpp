@@ -1,6 +1,5 @@
-// The replacement of cuSOLVER: singular values and vectors in F64 (gesvdj), by LAPACK.
+// The replacement of cuSOLVER: handles, and singular values and vectors in F64 (gesvdj), by LAPACK.
 #include <cblas.h>  // blasint, the integers of LAPACK
-#include <cusolverDn.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,16 +8,12 @@
 #include <mutex>
 #include <vector>
 
-#include "report.h"
-#include "runtime.h"
+#include "cusolver.h"
 
 extern "C" void dgesdd_(const char* job, const blasint* m, const blasint* n, double* a, const blasint* lda,
                         double* s, double* u, const blasint* ldu, double* vt, const blasint* ldvt,
                         double* work, const blasint* lwork, blasint* iwork, blasint* info);
 
-struct cusolverDnContext {
-  cudaStream_t stream = nullptr;
-};
 struct gesvdjInfo {
   int sweeps = 0;
 };
@@ -84,11 +79,6 @@ void run(const SvdProblem& p) {
   fill_columns(p.a, p.m, p.n, p.lda, kNaN);  // what it holds afterwards is not said
 }
 
-cusolverStatus_t refused(const char* why) {
-  note(fmt::format("cuSOLVER refuses the factorization: {}", why));
-  return CUSOLVER_STATUS_INVALID_VALUE;
-}
-
 cusolverStatus_t check_shape(cusolverEigMode_t mode, int economy, int m, int n, int lda, int ldu, int ldv) {
   if (mode != CUSOLVER_EIG_MODE_VECTOR || economy != 1) return refused("only economy vectors are emulated");
   if (m < 1 || n < 1) return refused("an empty matrix");
@@ -111,6 +101,12 @@ void check_memory(const SvdProblem& p) {
 }
 
 }  // namespace
+
+cusolverStatus_t refused(const char* why) {
+  note(fmt::format("cuSOLVER refuses the factorization: {}", why));
+  return CUSOLVER_STATUS_INVALID_VALUE;
+}
+
 }  // namespace polar::emulator
 
 using namespace polar::emulator;  // NOLINT: what follows are the C functions of cuSOLVER

@@ -83,6 +83,28 @@ TEST(CudaPolar, AZeroMatrixStaysZero) {
   EXPECT_EQ(both.read_cuda(x), Values(70, 0.0));
 }
 
+// Far below and above the range of the squares in F32.
+TEST(CudaPolar, NormalizeTakesNormsFromTheEndsOfTheRange) {
+  Both both;
+  for (const double norm : {1e-30, 1e30}) {
+    const Pair x = both.random(DType::f32, {2, 5, 7}, 1);
+    Values values = both.read_cpu(x);
+    for (double& v : values) v *= norm / std::sqrt(35.0);
+    both.write(x, values);
+    values = both.read_cpu(x);  // rounded
+    both.cuda.polar_normalize(x.cuda, 1.0, 0.0);
+    const Values got = both.read_cuda(x);
+    for (size_t matrix : {0, 35}) {
+      double squares = 0.0;
+      for (size_t i = matrix; i < matrix + 35; ++i) squares += values[i] * values[i];
+      for (size_t i = matrix; i < matrix + 35; ++i) {  // the factor is rounded, then the product
+        const double want = values[i] / std::sqrt(squares);
+        ASSERT_LE(std::abs(got[i] - want), 2.1 * 0x1p-24 * std::abs(want)) << norm;
+      }
+    }
+  }
+}
+
 void expect_gram(DType dtype) {
   for (const MatrixShape& s : shapes()) {
     SCOPED_TRACE(s.text(dtype));

@@ -39,27 +39,32 @@ inline std::vector<double> compose(const std::vector<std::vector<double>>& left,
 // Runs an oracle on a batch of matrices (m, n), one after the other in `batch`, in the precision of T; the
 // factors come back in double.
 template <class T>
-std::vector<double> run_oracle(const OracleConfig& config, int64_t m, int64_t n,
+std::vector<double> run_oracle(Ops& ops, const OracleConfig& config, int64_t m, int64_t n,
                                const std::vector<double>& batch) {
   constexpr DType type = DTypeOf<T>::value;
-  const auto ops = make_ops({.device = "cpu", .threads = 1});
   const auto count = static_cast<int64_t>(batch.size()) / (m * n);
   const Oracle oracle(config);
   MatrixScratch scratch;
   scratch.set_dtype(type);
-  scratch.require(oracle.need(*ops, count, m, n, type));
+  scratch.require(oracle.need(ops, count, m, n, type));
   MemoryPlan plan;
   scratch.plan(plan);
-  const DeviceMemory memory(*ops, plan);
-  scratch.bind(*ops, Arena(plan, memory.base()));
+  const DeviceMemory memory(ops, plan);
+  scratch.bind(ops, Arena(plan, memory.base()));
   const Shape shape{count, m, n};
   const std::vector<T> input(batch.begin(), batch.end());
-  ops->upload(scratch.x.slice(0, shape), input.data());
-  const Tensor u = oracle.factor(*ops, scratch.x.slice(0, shape), scratch.y.slice(0, shape), scratch);
+  ops.upload(scratch.x.slice(0, shape), input.data());
+  const Tensor u = oracle.factor(ops, scratch.x.slice(0, shape), scratch.y.slice(0, shape), scratch);
   std::vector<T> output(batch.size());
-  ops->download(output.data(), u);
-  ops->synchronize();
+  ops.download(output.data(), u);
+  ops.synchronize();
   return {output.begin(), output.end()};
+}
+template <class T>
+std::vector<double> run_oracle(const OracleConfig& config, int64_t m, int64_t n,
+                               const std::vector<double>& batch) {
+  const auto ops = make_ops({.device = "cpu", .threads = 1});
+  return run_oracle<T>(*ops, config, m, n, batch);
 }
 
 }  // namespace polar::testing

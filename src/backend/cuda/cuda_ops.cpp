@@ -2,6 +2,7 @@
 
 #include "backend/cuda/attention_choice.h"
 #include "backend/cuda/contract.h"
+#include "backend/cuda/dense_solver.h"
 #include "backend/cuda/devices.h"
 #include "backend/cuda/gemm_plans.h"
 #include "backend/cuda/peak.h"

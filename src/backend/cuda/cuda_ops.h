@@ -14,6 +14,7 @@ namespace polar::cuda {
 
 class AttentionChoice;
 class AttentionEngine;
+class DenseSolver;
 class GemmPlans;
 class Svd;
 
@@ -144,6 +145,7 @@ class CudaOps final : public Ops {
   // svd.cpp; waits for the device, once a matrix.
   void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) override;
   size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override;
+  // polar_resolvent.cpp, symmetric_power.cpp; F32. They wait for the device, once or twice a call.
   void polar_resolvent(const PolarResolvent& args) override;
   size_t polar_resolvent_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override;
   void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace) override;
@@ -165,6 +167,7 @@ class CudaOps final : public Ops {
   class GraphWork;
 
   const Svd& svd() const;
+  const DenseSolver& dense_solver() const;
 
   int device_;
   Stream stream_, upload_stream_;
@@ -174,7 +177,8 @@ class CudaOps final : public Ops {
   std::unique_ptr<GemmPlans> gemm_;
   bool plans_cudnn_ = false;  // attention_workspace() has what cuDNN needs
   std::unique_ptr<AttentionChoice> attention_;
-  mutable std::unique_ptr<Svd> svd_;  // once the SVD oracle is used
+  mutable std::unique_ptr<Svd> svd_;                   // once the SVD oracle is used
+  mutable std::unique_ptr<DenseSolver> dense_solver_;  // once one of the others is that factor matrices
 };
 
 }  // namespace polar::cuda

@@ -67,9 +67,8 @@ SolverLibrary open_solver_library(const char* name) {
   if (library == nullptr) {
     const char* why = dlerror();
     fail(
-        "cuSOLVER, which oracle svd needs on a GPU, cannot be loaded ({}): install CUDA {}'s libraries and "
-        "put "
-        "their folder into LD_LIBRARY_PATH, {}",
+        "cuSOLVER, which oracle svd, qdwh, zolo_pd and gram_eigh need on a GPU, cannot be loaded ({}): "
+        "install CUDA {}'s libraries and put their folder into LD_LIBRARY_PATH, {}",
         why == nullptr ? name : why, CUDART_VERSION / 1000, kOtherOracles);
   }
   SolverLibrary functions;
@@ -80,15 +79,36 @@ SolverLibrary open_solver_library(const char* name) {
   find(library, name, "cusolverDnDestroyGesvdjInfo", functions.destroy_parameters);
   find(library, name, "cusolverDnDgesvdj_bufferSize", functions.svd_buffer_size);
   find(library, name, "cusolverDnDgesvdj", functions.svd);
+  find(library, name, "cusolverDnSgeqrf_bufferSize", functions.qr_buffer_size);
+  find(library, name, "cusolverDnSgeqrf", functions.qr);
+  find(library, name, "cusolverDnSorgqr_bufferSize", functions.make_q_buffer_size);
+  find(library, name, "cusolverDnSorgqr", functions.make_q);
+  find(library, name, "cusolverDnSpotrf_bufferSize", functions.cholesky_buffer_size);
+  find(library, name, "cusolverDnSpotrf", functions.cholesky);
+  find(library, name, "cusolverDnSpotrs", functions.cholesky_solve);
+  find(library, name, "cusolverDnDsyevd_bufferSize", functions.eigen_buffer_size);
+  find(library, name, "cusolverDnDsyevd", functions.eigen);
   return functions;
 }
 
 #ifdef POLAR_LINKED_SOLVER  // its functions are part of the program, as those of the tests' emulator are
 const SolverLibrary& solver_library() {
-  static const SolverLibrary linked{
-      &cusolverDnCreate,           &cusolverDnDestroy,           &cusolverDnSetStream,
-      &cusolverDnCreateGesvdjInfo, &cusolverDnDestroyGesvdjInfo, &cusolverDnDgesvdj_bufferSize,
-      &cusolverDnDgesvdj};
+  static const SolverLibrary linked{&cusolverDnCreate,
+                                    &cusolverDnDestroy,
+                                    &cusolverDnSetStream,
+                                    &cusolverDnCreateGesvdjInfo,
+                                    &cusolverDnDestroyGesvdjInfo,
+                                    &cusolverDnDgesvdj_bufferSize,
+                                    &cusolverDnDgesvdj,
+                                    &cusolverDnSgeqrf_bufferSize,
+                                    &cusolverDnSgeqrf,
+                                    &cusolverDnSorgqr_bufferSize,
+                                    &cusolverDnSorgqr,
+                                    &cusolverDnSpotrf_bufferSize,
+                                    &cusolverDnSpotrf,
+                                    &cusolverDnSpotrs,
+                                    &cusolverDnDsyevd_bufferSize,
+                                    &cusolverDnDsyevd};
   return linked;
 }
 #else
@@ -98,6 +118,12 @@ const SolverLibrary& solver_library() {
   return opened;
 }
 #endif
+
+SolverHandle make_solver_handle() {
+  cusolverDnHandle_t handle = nullptr;
+  CUSOLVER_CHECK(solver_library().create(&handle));
+  return SolverHandle(handle);
+}
 
 void check(cusolverStatus_t status, const char* call, const char* file, int line) {
   if (status == CUSOLVER_STATUS_SUCCESS) return;

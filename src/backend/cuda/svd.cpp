@@ -86,13 +86,9 @@ int64_t rank_of(const std::vector<double>& descending) {
 
 }  // namespace
 
-Svd::Svd() {
-  const SolverLibrary& library = solver_library();
-  cusolverDnHandle_t handle = nullptr;
-  CUSOLVER_CHECK(library.create(&handle));
-  handle_.reset(handle);
+Svd::Svd() : handle_(make_solver_handle()) {
   gesvdjInfo_t parameters = nullptr;
-  CUSOLVER_CHECK(library.create_parameters(&parameters));
+  CUSOLVER_CHECK(solver_library().create_parameters(&parameters));
   parameters_.reset(parameters);
 }
 

@@ -32,12 +32,11 @@ class Svd {
 
  private:
   struct Destroy {
-    void operator()(cusolverDnHandle_t handle) const noexcept { solver_library().destroy(handle); }
     void operator()(gesvdjInfo_t parameters) const noexcept {
       solver_library().destroy_parameters(parameters);
     }
   };
-  std::unique_ptr<std::remove_pointer_t<cusolverDnHandle_t>, Destroy> handle_;
+  SolverHandle handle_;
   std::unique_ptr<std::remove_pointer_t<gesvdjInfo_t>, Destroy> parameters_;
 };
 
