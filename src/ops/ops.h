@@ -358,8 +358,9 @@ class Ops {
   // out: f64 (batch) = <x_i, y_i>
   virtual void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) = 0;
   // u = the exact orthogonal factor of x, from the SVD; singular values below s * eps * largest give 0. x
-  // stays.
-  virtual void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) = 0;
+  // stays. `values`, if given: f64 (batch, s) = all singular values, descending.
+  virtual void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace,
+                         const Tensor& values = {}) = 0;
   virtual size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const = 0;
   // Error for a matrix with NaN or infinity in it.
   virtual void polar_resolvent(const PolarResolvent& args) = 0;

@@ -114,12 +114,13 @@ const Arrows& arrows() {
       {"checkpoint", {"tensor"}},
       {"model", {"ops"}},
       {"optim", {"ops", "comm"}},
+      {"lab", {"optim"}},
       {"config", {"model", "optim", "data"}},
       {"report", {"base"}},
       {"plan", {"config"}},
       {"eval", {"config", "model", "data", "checkpoint"}},
       {"train", {"config", "model", "optim", "comm", "data", "checkpoint", "report", "plan", "eval"}},
-      {"tools", {"train", "eval", "plan", "report", "launch"}},
+      {"tools", {"train", "eval", "plan", "report", "launch", "lab"}},
   };
   return kArrows;
 }

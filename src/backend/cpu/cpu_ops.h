@@ -99,8 +99,8 @@ class CpuOps : public Ops {
   void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) override {
     cpu::polar_inner(x, y, out);
   }
-  void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) override {
-    cpu::polar_svd(x, u, workspace);
+  void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace, const Tensor& values) override {
+    cpu::polar_svd(x, u, workspace, values);
   }
   size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override {
     return cpu::polar_svd_workspace(batch, rows, cols, dtype);

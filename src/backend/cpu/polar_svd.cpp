@@ -99,9 +99,12 @@ blasint orthogonal_factor(const SvdShape& shape, const Slot& slot, const T* x, T
 
 }  // namespace
 
-void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) {
+void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace, const Tensor& values) {
   require(x.shape.rank() == 3 && x.shape == u.shape && x.dtype == u.dtype,
           "polar_svd: x and u (batch, m, n), one dtype");
+  require(!values ||
+              (values.dtype == DType::f64 && values.count() == x.shape[0] * std::min(x.shape[1], x.shape[2])),
+          "polar_svd: values F64 (batch, min(m, n))");
   const int64_t batch = x.shape[0], count = x.shape[1] * x.shape[2];
   const SvdShape shape(x.shape[1], x.shape[2]);
   const int64_t slots = slot_count(batch);
@@ -111,8 +114,10 @@ void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) {
   dispatch(x.dtype, "polar_svd", [&]<class T>(T) {
     parallel_for(slots, [&](int64_t s) {
       const Slot slot = shape.slot(workspace.as<double>() + s * static_cast<int64_t>(shape.elements()));
-      for (int64_t i = s; i < batch && failures[s] == 0; i += slots)
+      for (int64_t i = s; i < batch && failures[s] == 0; i += slots) {
         failures[s] = orthogonal_factor(shape, slot, x.as<const T>() + i * count, u.as<T>() + i * count);
+        if (values) std::copy_n(slot.singular, shape.small, values.as<double>() + i * shape.small);
+      }
     });
   });
   for (int64_t s = 0; s < slots; ++s)

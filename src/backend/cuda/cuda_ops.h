@@ -143,7 +143,7 @@ class CudaOps final : public Ops {
   void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) override;
 
   // svd.cpp; waits for the device, once a matrix.
-  void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) override;
+  void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace, const Tensor& values) override;
   size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override;
   // polar_resolvent.cpp, symmetric_power.cpp; F32. They wait for the device, once or twice a call.
   void polar_resolvent(const PolarResolvent& args) override;

@@ -119,9 +119,12 @@ const Svd& CudaOps::svd() const {
   return *svd_;
 }
 
-void CudaOps::polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace) {
+void CudaOps::polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace, const Tensor& values) {
   require(x.shape.rank() == 3 && x.shape == u.shape && x.dtype == u.dtype && x.dtype != DType::f64,
           "polar_svd: x and u (batch, m, n), both F32 or BF16");
+  require(!values ||
+              (values.dtype == DType::f64 && values.count() == x.shape[0] * std::min(x.shape[1], x.shape[2])),
+          "polar_svd: values F64 (batch, min(m, n))");
   const int64_t batch = x.shape[0], m = x.shape[1], n = x.shape[2];
   if (x.count() == 0) return;
   waits_ = true;
@@ -141,6 +144,7 @@ void CudaOps::polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspac
     cast(x.slice(i * m * n, {m, n}), {arrays.a, DType::f64, {m, n}});
     svd().factorize(m, n, arrays, work, stream_);
     const int64_t rank = rank_of(checked_values(layout, arrays, stream_));
+    if (values) copy({arrays.s, DType::f64, {layout.small}}, values.slice(i * layout.small, {layout.small}));
     // The factor (m, n) is v u^T over the first `rank` vectors; the columns of both are rows in row-major
     // terms.
     auto* left = reinterpret_cast<float*>(arrays.a);

@@ -1,0 +1,71 @@
+#include "lab/host_matrix.h"
+
+#include <numeric>
+
+#include "base/random.h"
+#include "tensor/memory_plan.h"
+
+namespace polar::lab {
+namespace {
+
+Tensor batch_of_one(const HostMatrix& a) {
+  return {const_cast<double*>(a.values.data()), DType::f64, {1, a.rows, a.cols}};
+}
+
+// Memory that LAPACK and the products want aligned.
+class Workspace {
+ public:
+  explicit Workspace(size_t bytes) : values_(bytes / sizeof(double) + 64) {}
+  Tensor tensor() {
+    const auto address = reinterpret_cast<uintptr_t>(values_.data());
+    const uintptr_t aligned = (address + 255) / 256 * 256;
+    return {reinterpret_cast<double*>(aligned), DType::f64, {static_cast<int64_t>(values_.size()) - 32}};
+  }
+
+ private:
+  std::vector<double> values_;
+};
+
+}  // namespace
+
+double HostMatrix::squares() const {
+  return std::inner_product(values.begin(), values.end(), values.begin(), 0.0);
+}
+
+HostMath::HostMath() : ops_(make_ops({.device = "cpu"})) {}
+
+HostMatrix HostMath::product(const HostMatrix& a, Transpose ta, const HostMatrix& b, Transpose tb) const {
+  HostMatrix c(ta == Transpose::yes ? a.cols : a.rows, tb == Transpose::yes ? b.rows : b.cols);
+  ops_->gemm(ta, tb, 1.0, a.tensor(), b.tensor(), 0.0, c.tensor());
+  return c;
+}
+
+HostMatrix HostMath::inverse_of_square(const HostMatrix& a) const {
+  HostMatrix square = product(a, Transpose::yes, a, Transpose::no);
+  Workspace workspace(ops_->symmetric_power_workspace(1, square.rows, DType::f64));
+  ops_->symmetric_power(batch_of_one(square), -1.0, batch_of_one(square), workspace.tensor());
+  return square;
+}
+
+std::vector<double> HostMath::singular_values(const HostMatrix& a) const {
+  HostMatrix factor(a.rows, a.cols);
+  std::vector<double> values(static_cast<size_t>(std::min(a.rows, a.cols)));
+  Workspace workspace(ops_->polar_svd_workspace(1, a.rows, a.cols, DType::f64));
+  ops_->polar_svd(batch_of_one(a), batch_of_one(factor), workspace.tensor(),
+                  {values.data(), DType::f64, {1, static_cast<int64_t>(values.size())}});
+  return values;
+}
+
+HostMatrix random_normal_matrix(int64_t rows, int64_t cols, uint64_t seed, uint64_t stream) {
+  HostMatrix a(rows, cols);
+  for (size_t i = 0; i < a.values.size(); ++i) a.values[i] = random_normal(seed, stream, i);
+  return a;
+}
+
+HostMatrix random_uniform_matrix(int64_t rows, int64_t cols, uint64_t seed, uint64_t stream) {
+  HostMatrix a(rows, cols);
+  for (size_t i = 0; i < a.values.size(); ++i) a.values[i] = 2.0 * random_uniform(seed, stream, i) - 1.0;
+  return a;
+}
+
+}  // namespace polar::lab

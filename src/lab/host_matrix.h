@@ -1,0 +1,41 @@
+// Matrices in fp64 on the host, for what the lab measures.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "ops/ops.h"
+
+namespace polar::lab {
+
+struct HostMatrix {
+  int64_t rows = 0, cols = 0;
+  std::vector<double> values;  // row-major
+
+  HostMatrix(int64_t rows_, int64_t cols_)
+      : rows(rows_), cols(cols_), values(static_cast<size_t>(rows_ * cols_)) {}
+  Tensor tensor() { return {values.data(), DType::f64, {rows, cols}}; }
+  Tensor tensor() const { return {const_cast<double*>(values.data()), DType::f64, {rows, cols}}; }
+  double squares() const;  // of the Frobenius norm
+};
+
+// Its operations, by the CPU backend in fp64.
+class HostMath {
+ public:
+  HostMath();
+  HostMatrix product(const HostMatrix& a, Transpose ta, const HostMatrix& b, Transpose tb) const;
+  // (a^T a)^{-1} for a with full column rank.
+  HostMatrix inverse_of_square(const HostMatrix& a) const;
+  // All of them, descending.
+  std::vector<double> singular_values(const HostMatrix& a) const;
+
+ private:
+  std::unique_ptr<Ops> ops_;
+};
+
+// Elements normal(0, 1), or uniform in (-1, 1): a pure function of seed and stream.
+HostMatrix random_normal_matrix(int64_t rows, int64_t cols, uint64_t seed, uint64_t stream);
+HostMatrix random_uniform_matrix(int64_t rows, int64_t cols, uint64_t seed, uint64_t stream);
+
+}  // namespace polar::lab

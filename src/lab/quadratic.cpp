@@ -1,0 +1,154 @@
+// f(X) = 1/2 ||A X B - C||_F^2. Its gradient A^T (A X B - C) B^T is computed in the format of training, in
+// four products; the gap f(X) - f* = 1/2 ||A (X - X*) B||_F^2 in fp64, where X* = (A^T A)^{-1} A^T C B^T (B
+// B^T)^{-1}, so that nothing cancels near the minimum.
+#include <algorithm>
+#include <optional>
+
+#include "lab/host_matrix.h"
+#include "lab/problem.h"
+#include "ops/memory.h"
+
+namespace polar::lab {
+namespace {
+
+constexpr uint64_t kStreamA = 1, kStreamB = 2, kStreamC = 3, kStreamX = 4;
+
+// A singular value below this share of the largest is rounding.
+double condition_of(const std::vector<double>& descending, double eps) {
+  const double threshold = static_cast<double>(descending.size()) * eps * descending.front();
+  double smallest = descending.front();
+  for (const double s : descending)
+    if (s > threshold) smallest = s;
+  return smallest > 0.0 ? descending.front() / smallest : 0.0;
+}
+
+class Quadratic final : public Problem {
+ public:
+  Quadratic(Ops& ops, const QuadraticSizes& sizes, uint64_t seed)
+      : ops_(ops),
+        sizes_(sizes),
+        seed_(seed),
+        a_(random_normal_matrix(sizes.p, sizes.m, seed, kStreamA)),
+        b_(random_normal_matrix(sizes.n, sizes.q, seed, kStreamB)),
+        c_(random_normal_matrix(sizes.p, sizes.q, seed, kStreamC)),
+        left_inverse_(math_.inverse_of_square(a_)),
+        right_inverse_(inverse_of_right_square()),
+        minimum_(minimiser()) {
+    registry_.add("x", Role::matrix, {sizes.m, sizes.n});
+    place();
+  }
+
+  const ParameterRegistry& registry() const override { return registry_; }
+
+  std::vector<float> start() const override {
+    const HostMatrix x = random_uniform_matrix(sizes_.m, sizes_.n, seed_, kStreamX);
+    return {x.values.begin(), x.values.end()};
+  }
+
+  void gradient(const Tensor& parameters, const Tensor& gradients, int64_t) override {
+    const Tensor ax = at(ax_), residual = at(residual_), back = at(back_);
+    ops_.gemm(Transpose::no, Transpose::no, 1.0, at(device_a_), as_x(parameters), 0.0, ax);
+    ops_.copy(at(device_c_), residual);
+    ops_.gemm(Transpose::no, Transpose::no, 1.0, ax, at(device_b_), -1.0, residual);
+    ops_.gemm(Transpose::yes, Transpose::no, 1.0, at(device_a_), residual, 0.0, back);
+    ops_.gemm(Transpose::no, Transpose::yes, 1.0, back, at(device_b_), 0.0, as_x(gradients));
+  }
+
+  Measure measure(const std::vector<float>& parameters) const override {
+    HostMatrix x(sizes_.m, sizes_.n), error(sizes_.m, sizes_.n);
+    for (size_t i = 0; i < x.values.size(); ++i) {
+      x.values[i] = static_cast<double>(parameters[i]);
+      error.values[i] = x.values[i] - minimum_.values[i];
+    }
+    const HostMatrix apart = between(error);
+    HostMatrix residual = between(x);
+    for (size_t i = 0; i < residual.values.size(); ++i) residual.values[i] -= c_.values[i];
+    const HostMatrix gradient = math_.product(math_.product(a_, Transpose::yes, residual, Transpose::no),
+                                              Transpose::no, b_, Transpose::yes);
+    Measure measure;
+    measure.gap = 0.5 * apart.squares();
+    constexpr double kEps = 1e-15;
+    measure.residual_condition = condition_of(math_.singular_values(residual), kEps);
+    const std::vector<double> values = math_.singular_values(gradient);
+    measure.gradient_condition = condition_of(values, kEps);
+    for (const double s : values) measure.gradient_nuclear += s;
+    return measure;
+  }
+
+  // X <- X - lr (A^T A)^{-1} G (B B^T)^{-1}
+  bool reference_step(const Tensor& parameters, double lr) override {
+    gradient(parameters, at(newton_), 0);
+    ops_.gemm(Transpose::no, Transpose::no, 1.0, at(device_left_), as_x(at(newton_)), 0.0, at(back_x_));
+    ops_.gemm(Transpose::no, Transpose::no, -lr, at(back_x_), at(device_right_), 1.0, as_x(parameters));
+    return true;
+  }
+
+ private:
+  // A y B
+  HostMatrix between(const HostMatrix& y) const {
+    return math_.product(math_.product(a_, Transpose::no, y, Transpose::no), Transpose::no, b_,
+                         Transpose::no);
+  }
+  HostMatrix inverse_of_right_square() const {
+    HostMatrix transposed(b_.cols, b_.rows);
+    for (int64_t i = 0; i < b_.rows; ++i)
+      for (int64_t j = 0; j < b_.cols; ++j)
+        transposed.values[static_cast<size_t>(j * b_.rows + i)] =
+            b_.values[static_cast<size_t>(i * b_.cols + j)];
+    return math_.inverse_of_square(transposed);
+  }
+  HostMatrix minimiser() const {
+    const HostMatrix right = math_.product(math_.product(a_, Transpose::yes, c_, Transpose::no),
+                                           Transpose::no, b_, Transpose::yes);
+    return math_.product(math_.product(left_inverse_, Transpose::no, right, Transpose::no), Transpose::no,
+                         right_inverse_, Transpose::no);
+  }
+
+  void place() {
+    const auto& s = sizes_;
+    const auto add = [&](const char* name, int64_t rows, int64_t cols) {
+      return plan_.add("lab", name, DType::f32, {rows, cols});
+    };
+    device_a_ = add("a", s.p, s.m);
+    device_b_ = add("b", s.n, s.q);
+    device_c_ = add("c", s.p, s.q);
+    device_left_ = add("left inverse", s.m, s.m);
+    device_right_ = add("right inverse", s.n, s.n);
+    ax_ = add("a x", s.p, s.n);
+    residual_ = add("residual", s.p, s.q);
+    back_ = add("a^T residual", s.m, s.q);
+    newton_ = add("gradient of a Newton step", s.m, s.n);
+    back_x_ = add("Newton direction", s.m, s.n);
+    memory_.emplace(plan_, ops_, MemoryKind::device);
+    const auto upload = [&](BufferId to, const HostMatrix& from) {
+      const std::vector<float> values(from.values.begin(), from.values.end());
+      ops_.upload(at(to), values.data());
+    };
+    upload(device_a_, a_);
+    upload(device_b_, b_);
+    upload(device_c_, c_);
+    upload(device_left_, left_inverse_);
+    upload(device_right_, right_inverse_);
+  }
+  Tensor at(BufferId id) const { return (*memory_)[id]; }
+  Tensor as_x(const Tensor& flat) const { return flat.slice(0, {sizes_.m, sizes_.n}); }
+
+  Ops& ops_;
+  QuadraticSizes sizes_;
+  uint64_t seed_;
+  HostMath math_;
+  HostMatrix a_, b_, c_, left_inverse_, right_inverse_, minimum_;
+  ParameterRegistry registry_;
+  MemoryPlan plan_;
+  std::optional<PlannedMemory> memory_;
+  BufferId device_a_, device_b_, device_c_, device_left_, device_right_, ax_, residual_, back_, newton_,
+      back_x_;
+};
+
+}  // namespace
+
+std::unique_ptr<Problem> make_quadratic(Ops& ops, const QuadraticSizes& sizes, uint64_t seed) {
+  return std::make_unique<Quadratic>(ops, sizes, seed);
+}
+
+}  // namespace polar::lab
