@@ -1,34 +1,29 @@
 #include "backend/cuda/nccl_library.h"
 
-#include <dlfcn.h>
-
+#include "backend/cuda/library.h"
 #include "base/error.h"
 
 namespace polar::cuda {
 namespace {
 
 template <class Function>
-void find(void* library, const char* name, const char* symbol, Function& function) {
-  void* found = dlsym(library, symbol);
-  if (found == nullptr)
+void find(const Library& library, const char* name, const char* symbol, Function& function) {
+  if (!library.find(symbol, function))
     fail_usage(
         "NCCL: {} has no function {}: it is older than the one this program was compiled with ({}.{}); "
         "install that or a newer one",
         name, symbol, NCCL_MAJOR, NCCL_MINOR);
-  function = reinterpret_cast<Function>(found);
 }
 
 }  // namespace
 
 NcclLibrary open_nccl_library(const char* name) {
-  void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    const char* why = dlerror();
+  const Library library(name);
+  if (!library)
     fail_usage(
         "NCCL, which a run on several GPUs needs, cannot be loaded ({}): install libnccl2 and put its "
         "folder into LD_LIBRARY_PATH, or run one process",
-        why == nullptr ? name : why);
-  }
+        library.why());
   NcclLibrary functions;
   find(library, name, "ncclGetVersion", functions.get_version);
   find(library, name, "ncclGetUniqueId", functions.get_unique_id);

@@ -1,9 +1,8 @@
 #include "backend/cuda/solver_library.h"
 
-#include <dlfcn.h>
-
 #include <string>
 
+#include "backend/cuda/library.h"
 #include "backend/cuda/runtime.h"
 #include "base/error.h"
 
@@ -14,14 +13,12 @@ constexpr const char* kOtherOracles =
     "or use oracle newton_schulz or polar_express, which need no library, or run.device=cpu";
 
 template <class Function>
-void find(void* library, const char* name, const char* symbol, Function& function) {
-  void* found = dlsym(library, symbol);
-  if (found == nullptr)
+void find(const Library& library, const char* name, const char* symbol, Function& function) {
+  if (!library.find(symbol, function))
     fail(
         "cuSOLVER: {} has no function {}: it is another version than this program was compiled with "
         "({}.{}); install that, {}",
         name, symbol, CUSOLVER_VER_MAJOR, CUSOLVER_VER_MINOR, kOtherOracles);
-  function = reinterpret_cast<Function>(found);
 }
 
 const char* name_of(cusolverStatus_t status) {
@@ -63,14 +60,12 @@ const char* hint(cusolverStatus_t status) {
 }  // namespace
 
 SolverLibrary open_solver_library(const char* name) {
-  void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    const char* why = dlerror();
+  const Library library(name);
+  if (!library)
     fail(
         "cuSOLVER, which oracle svd, qdwh, zolo_pd and gram_eigh need on a GPU, cannot be loaded ({}): "
         "install CUDA {}'s libraries and put their folder into LD_LIBRARY_PATH, {}",
-        why == nullptr ? name : why, CUDART_VERSION / 1000, kOtherOracles);
-  }
+        library.why(), CUDART_VERSION / 1000, kOtherOracles);
   SolverLibrary functions;
   find(library, name, "cusolverDnCreate", functions.create);
   find(library, name, "cusolverDnDestroy", functions.destroy);
