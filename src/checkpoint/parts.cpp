@@ -57,6 +57,34 @@ void write_index(const fs::path& dir, const std::string& stem, const Contents& f
   writer.close();
 }
 
+// The notes of all ranks but 0. The first that has failed is an Error, whoever else is still missing.
+std::map<int, json> await_notes(const fs::path& parts, const CheckpointPart& part) {
+  using Clock = std::chrono::steady_clock;
+  std::map<int, json> notes;
+  const auto end = Clock::now() + std::chrono::duration<double>(part.timeout_seconds);
+  for (;; std::this_thread::sleep_for(kPause)) {
+    const bool last_look = part.give_up != nullptr && *part.give_up;
+    std::string missing;
+    for (int rank = 1; rank < part.world_size; ++rank) {
+      if (notes.contains(rank)) continue;
+      json note = read_note(parts, rank, part.token);
+      if (note.is_null()) {
+        missing += fmt::format("{}{}", missing.empty() ? "" : ", ", rank);
+        continue;
+      }
+      if (note.contains("error")) fail("rank {}: {}", rank, note.at("error").get<std::string>());
+      notes[rank] = std::move(note);
+    }
+    if (missing.empty()) return notes;
+    if (last_look) fail("rank {} has not delivered its part of the checkpoint", missing);
+    if (Clock::now() > end)
+      fail(
+          "rank {} did not deliver its part of the checkpoint to {} within {} s: is it a file system that "
+          "all ranks share?",
+          missing, parts.string(), part.timeout_seconds);
+  }
+}
+
 }  // namespace
 
 fs::path parts_dir(const fs::path& checkpoint) {
@@ -113,22 +141,7 @@ void hand_over_part(const fs::path& parts, const CheckpointContent& content) {
 void gather_parts(const fs::path& dir, const fs::path& parts, const CheckpointContent& content,
                   std::vector<std::string>& names) {
   Contents files = contents_of(content);
-  const auto begin = std::chrono::steady_clock::now();
-  for (int rank = 1; rank < content.part.world_size; ++rank) {
-    json note = read_note(parts, rank, content.part.token);
-    while (note.is_null()) {
-      const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      if (content.part.give_up != nullptr && *content.part.give_up)
-        fail("rank {} has not delivered its part of the checkpoint", rank);
-      if (waited > content.part.timeout_seconds)
-        fail(
-            "rank {} did not deliver its part of the checkpoint to {} within {} s: is it a file system that "
-            "all ranks share?",
-            rank, parts.string(), content.part.timeout_seconds);
-      std::this_thread::sleep_for(kPause);
-      note = read_note(parts, rank, content.part.token);
-    }
-    if (note.contains("error")) fail("rank {}: {}", rank, note.at("error").get<std::string>());
+  for (const auto& [rank, note] : await_notes(parts, content.part)) {
     for (const auto& [file, tensors] : note.at("files").get<Contents>()) {
       fs::rename(parts / file, dir / file);
       names.push_back(file);

@@ -24,8 +24,8 @@ std::vector<std::string> write_part(const std::filesystem::path& dir, const Chec
 void hand_over_part(const std::filesystem::path& parts, const CheckpointContent& content);
 
 // Of rank 0: waits for the notes of all others, moves their files to `dir`, writes the indices; adds the
-// names of all of it to `names`, which holds its own files. Error naming the ranks that did not deliver in
-// time.
+// names of all of it to `names`, which holds its own files. Errors: what a rank has failed with, as soon as
+// it says so; the ranks that did not deliver in time.
 void gather_parts(const std::filesystem::path& dir, const std::filesystem::path& parts,
                   const CheckpointContent& content, std::vector<std::string>& names);
 
