@@ -29,8 +29,9 @@ void add_train(CLI::App& app, Action& action) {
   command->add_flag("--change-config", options->train.change_config,
                     "Continue an earlier run although keys that decide about the result have changed");
   command->footer(
-      "SIGTERM or SIGINT saves a checkpoint and exits with 3 (a second one exits at once); the loss guard "
-      "exits with 4.\n"
+      "SIGTERM, SIGINT, SIGHUP or SIGQUIT saves a checkpoint and exits with 3 (a second one exits at once); "
+      "the loss guard "
+      "exits with 4, a hang of several ranks with 5.\n"
       "Example: polartrain train configs/demo.yaml train.max_steps=20 run.dir=runs/try");
   command->callback([options, &action] {
     action = [options] {

@@ -5,7 +5,11 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -36,11 +40,34 @@ void put_aside(const fs::path& path) {
 // first attempt, the others continue what that one began.
 constexpr const char* kFreshFile = ".fresh";  // holds the id of the launch that began this run with --fresh
 
-bool was_begun_by_this_launch(const fs::path& run) {
+// The agent of torchrun, which starts all attempts: where it keeps its workers' errors, a folder that it has
+// made for this run. Or else the process that has started this one, as no other will ever be.
+std::string torchrun_agent() {
+  if (const char* file = std::getenv("TORCHELASTIC_ERROR_FILE"))
+    return std::string(file).substr(0, std::string_view(file).find("/attempt_"));
+  std::ifstream in(fmt::format("/proc/{}/stat", getppid()));
+  std::string stat{std::istreambuf_iterator<char>(in), {}};
+  stat.erase(0, stat.rfind(')') + 1);  // its name, which may hold anything
+  std::istringstream words(stat);
+  std::string word, started;
+  for (int field = 3; field <= 22 && words >> word; ++field) started = word;  // the last: since the boot
+  char host[256] = "?";
+  gethostname(host, sizeof host - 1);
+  return fmt::format("{} {} {}", host, getppid(), started);
+}
+
+// What all attempts of a launch have in common, and no other launch has; empty without a launcher.
+std::string launch_id() {
   const char* id = std::getenv("TORCHELASTIC_RUN_ID");
+  if (id == nullptr) return "";
+  // torchrun's default is the same for all its runs. (Its --rdzv-id names one.)
+  return std::string_view(id) == "none" ? fmt::format("none {}", torchrun_agent()) : id;
+}
+
+bool was_begun_by_this_launch(const fs::path& run) {
   const char* restarts = std::getenv("TORCHELASTIC_RESTART_COUNT");
-  const bool restart = id != nullptr && restarts != nullptr && std::atoi(restarts) > 0;
-  return restart && fs::exists(run / kFreshFile) && read_file(run / kFreshFile) == id;
+  const bool restart = restarts != nullptr && std::atoi(restarts) > 0 && !launch_id().empty();
+  return restart && fs::exists(run / kFreshFile) && read_file(run / kFreshFile) == launch_id();
 }
 
 }  // namespace
@@ -72,7 +99,7 @@ RunDirectory::RunDirectory(const Experiment& experiment, const TrainOptions& opt
       fs::create_directories(path_);
       lock_ = std::make_unique<FileLock>(path_);
     }
-    if (const char* id = std::getenv("TORCHELASTIC_RUN_ID")) write_file_atomically(path_ / kFreshFile, id);
+    if (!launch_id().empty()) write_file_atomically(path_ / kFreshFile, launch_id());
   }
   for (const std::string& line : recover(path_)) log::info("{}", line);
   checkpoint_ = latest_valid(path_);
