@@ -20,7 +20,8 @@ namespace {
 
 constexpr const char* kFooter =
     "Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 stopped by a signal after saving,\n"
-    "4 stopped by the loss guard.\n\n"
+    "4 stopped by the loss guard, 5 a rank of several hung (the message says which, where, and for how "
+    "long).\n\n"
     "Example: polartrain train configs/demo.yaml train.max_steps=20";
 
 // The names of all subcommands, separated by commas; empty if `name` is one of them.

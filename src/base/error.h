@@ -16,6 +16,7 @@ enum class ExitCode : int {
   bad_usage = 2,  // command line, configuration or input that the user has to mend
   stopped_by_signal = 3,
   stopped_by_guard = 4,
+  hung = 5,  // several ranks: one of them, or an operation between them, did not go on within the timeout
 };
 
 // The one exception type of the project. `code()` is what the process exits with if nobody handles it.

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
+#include "comm/activity.h"
 #include "comm/environment.h"
 #include "ops/ops.h"
 #include "tensor/tensor.h"
@@ -19,10 +21,11 @@ namespace polar {
 
 // Every rank calls the same operations in the same order with the same shapes, from one thread. Each
 // operation ends within the timeout, or fails with an Error that names the operation, its `name`, this rank,
-// and the peer and the cause as far as they are known; after that every further call fails at once with that
-// cause. Sums: each element is the sum over the ranks in the order of the ranks (nccl: in an order that
-// depends on the number of ranks and the shapes alone), in its own type (bf16: in f32, rounded once); all
-// ranks hold the same bits, and so does every repetition.
+// the peer and the cause as far as they are known, and where all ranks were last seen (exit code `hung` if it
+// is the time that was over); after that every further call fails at once with that cause. Sums: each element
+// is the sum over the ranks in the order of the ranks (nccl: in an order that depends on the number of ranks
+// and the shapes alone), in its own type (bf16: in f32, rounded once); all ranks hold the same bits, and so
+// does every repetition.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -59,8 +62,19 @@ class Communicator {
   // has left is not to be used, though marks are reached.
   virtual void check() {}
 
+  // Where this rank is: for the others, should it hang. The operations tell of themselves.
+  virtual Activity& activity() { return activity_; }
+  // This rank cannot go on: leaves the reason for the others, unless one of them has done so before.
+  virtual void give_up(const std::string& /*cause*/, ExitCode /*code*/) noexcept {}
+  // For how long this rank's computation has waited for operations so far (on a GPU: for those on its memory,
+  // as far as they are done), in seconds. Asking waits for nothing.
+  virtual double wait_seconds() const { return 0.0; }
+
   // What this rank has sent so far in the operations on memory of the device, in bytes of elements.
   virtual uint64_t bytes_sent() const = 0;
+
+ private:
+  Activity activity_;
 };
 
 // The communicator of a run with one rank: rank 0 of 1, every collective is the identity. `ops` must outlive

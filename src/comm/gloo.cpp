@@ -13,14 +13,15 @@
 #include "comm/host_mark.h"
 #include "comm/quiet_thread.h"
 #include "comm/rendezvous.h"
+#include "comm/watchdog.h"
 
 namespace polar {
 namespace {
 
-class GlooCommunicator final : public Communicator {
+class GlooCommunicator final : public HostCommunicator {
  public:
   GlooCommunicator(const ProcessGroup& group, std::chrono::milliseconds timeout) : group_(group) {
-    HostMark ready;
+    HostMark ready(waited_);
     ready.arm();
     thread_ = quiet_thread([this, timeout, &ready] { run(timeout, ready); });
     try {
@@ -61,7 +62,7 @@ class GlooCommunicator final : public Communicator {
     now("barrier", "", [this] { collectives_->all_gather_text(""); });
   }
 
-  std::unique_ptr<Mark> make_mark() override { return std::make_unique<HostMark>(); }
+  std::unique_ptr<Mark> make_mark() override { return std::make_unique<HostMark>(waited_); }
   void all_reduce_sum(const Tensor& tensor, std::string_view name, Mark& done) override {
     check(tensor, "all-reduce", name);
     later("all-reduce", name, done, [this, tensor] { collectives_->all_reduce_sum(tensor); });
@@ -89,6 +90,9 @@ class GlooCommunicator final : public Communicator {
       collectives_->broadcast({static_cast<std::byte*>(tensor.data), tensor.bytes()}, root);
     });
   }
+  Watchdog& watchdog() override { return *watchdog_; }
+  void give_up(const std::string& cause, ExitCode code) noexcept override { watchdog_->give_up(cause, code); }
+  double wait_seconds() const override { return 1e-9 * static_cast<double>(*waited_); }
   uint64_t bytes_sent() const override { return bytes_sent_; }
 
  private:
@@ -121,21 +125,24 @@ class GlooCommunicator final : public Communicator {
     queue({operation, std::string(name), mark, true, std::move(work)});
   }
   void now(const char* operation, std::string_view name, std::function<void()> work) {
-    HostMark done;
+    HostMark done(waited_);
     queue({operation, std::string(name), &done, false, std::move(work)});
     done.wait();
   }
 
   void run(std::chrono::milliseconds timeout, HostMark& ready);
   void carry_out(const Job& job);
-  void end_with(const Job& job, const std::string& cause);
+  void end_with(const Job& job, const std::string& cause, ExitCode code);
 
   const ProcessGroup group_;
   // Made by the thread and used by it, but for Mesh::abort.
   std::optional<Rendezvous> rendezvous_;
   std::optional<Mesh> mesh_;
   std::optional<HostCollectives> collectives_;
-  std::optional<std::string> failure_;  // after it nothing is tried any more
+  std::optional<Watchdog> watchdog_;
+  std::optional<GroupFailure> failure_;  // after it nothing is tried any more
+  uint64_t operations_ = 0;              // begun
+  const std::shared_ptr<std::atomic<int64_t>> waited_ = std::make_shared<std::atomic<int64_t>>();  // ns
   std::atomic<uint64_t> bytes_sent_ = 0;
 
   std::mutex mutex_;  // guards what follows
@@ -150,6 +157,7 @@ void GlooCommunicator::run(std::chrono::milliseconds timeout, HostMark& ready) {
     rendezvous_.emplace(group_, timeout);
     mesh_.emplace(*rendezvous_, group_.rank, group_.world_size, timeout);
     collectives_.emplace(*mesh_);
+    watchdog_.emplace(*rendezvous_, group_, timeout, activity());
   } catch (...) {
     return ready.complete(std::current_exception());
   }
@@ -160,7 +168,7 @@ void GlooCommunicator::run(std::chrono::milliseconds timeout, HostMark& ready) {
     if (jobs_.empty()) break;
     const Job job = std::move(jobs_.front());
     jobs_.pop_front();
-    if (stop_) failure_ = "the communicator is being closed";
+    if (stop_) failure_ = {ExitCode::failed, "the communicator is being closed", ""};
     lock.unlock();
     carry_out(job);
   }
@@ -168,43 +176,43 @@ void GlooCommunicator::run(std::chrono::milliseconds timeout, HostMark& ready) {
 }
 
 void GlooCommunicator::carry_out(const Job& job) {
-  const std::string what =
-      fmt::format("{}{} on {}", job.operation, job.name.empty() ? "" : " (" + job.name + ")",
-                  rendezvous_->describe(rank()));
+  const std::string name = job.operation + (job.name.empty() ? "" : " (" + job.name + ")");
+  const std::string what = fmt::format("{} on {}", name, rendezvous_->describe(rank()));
   if (failure_)
-    return job.done->complete(
-        std::make_exception_ptr(Error(fmt::format("{}: not begun: {}", what, *failure_))));
+    return job.done->complete(std::make_exception_ptr(
+        Error(fmt::format("{}: not begun: {}{}", what, failure_->cause, failure_->report), failure_->code)));
+  activity().begin(Activity::Lane::host, ++operations_, name);
   const uint64_t before = collectives_->bytes_sent();
   try {
     job.work();
+    activity().end(Activity::Lane::host, operations_);
     if (job.counted) bytes_sent_ += collectives_->bytes_sent() - before;
     job.done->complete(nullptr);
+  } catch (const Error& error) {
+    end_with(job, fmt::format("{}: {}", what, error.what()), error.code());
   } catch (const std::exception& error) {
-    end_with(job, fmt::format("{}: {}", what, error.what()));
+    end_with(job, fmt::format("{}: {}", what, error.what()), ExitCode::failed);
   }
 }
 
-void GlooCommunicator::end_with(const Job& job, const std::string& cause) {
+void GlooCommunicator::end_with(const Job& job, const std::string& cause, ExitCode code) {
   bool stopped = false;
   {
     const std::lock_guard lock(mutex_);
     stopped = stop_;
   }
-  failure_ = cause;
-  if (!stopped) {
-    // What broke first may have been between other ranks, of which this one only saw the consequences.
-    // Whoever reports does so before its connections end, so that those that notice find it.
-    const std::optional<std::string> first = rendezvous_->report_failure(cause);
-    if (first) *failure_ += fmt::format(" (reported first: {})", *first);
-  }
+  failure_ = {code, cause, ""};
+  // What broke first may have been between other ranks, of which this one only saw the consequences. Whoever
+  // reports does so before its connections end, so that those that notice find it.
+  if (!stopped) failure_ = watchdog_->give_up(cause, code);
   mesh_->close();
-  job.done->complete(std::make_exception_ptr(Error(*failure_)));
+  job.done->complete(std::make_exception_ptr(Error(failure_->cause + failure_->report, failure_->code)));
 }
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_gloo_communicator(const ProcessGroup& group,
-                                                     std::chrono::milliseconds timeout) {
+std::unique_ptr<HostCommunicator> make_gloo_communicator(const ProcessGroup& group,
+                                                         std::chrono::milliseconds timeout) {
   return std::make_unique<GlooCommunicator>(group, timeout);
 }
 

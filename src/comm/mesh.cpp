@@ -198,7 +198,8 @@ void Mesh::wait(Exchange::Moving& moving, bool receive) {
       if (attempt(moving, receive)) return;
       fail_with(moving.peer, direction, reason);
     }
-    if (milliseconds_until(deadline_) == 0) fail_with(moving.peer, direction, lateness(moving.peer));
+    if (milliseconds_until(deadline_) == 0)
+      fail_with(moving.peer, direction, lateness(moving.peer), ExitCode::hung);
   }
 }
 
@@ -216,8 +217,8 @@ void Mesh::exchange(const std::vector<Block>& sends, const std::vector<Block>& r
   wait_sends(both);
 }
 
-void Mesh::fail_with(int peer, const char* direction, const std::string& reason) const {
-  fail("{} {}: {}", direction, rendezvous_.describe(peer), reason);
+void Mesh::fail_with(int peer, const char* direction, const std::string& reason, ExitCode code) const {
+  throw Error(fmt::format("{} {}: {}", direction, rendezvous_.describe(peer), reason), code);
 }
 
 void Mesh::abort() {

@@ -82,7 +82,8 @@ class Mesh {
   bool attempt(Exchange::Moving& moving, bool receive);
   std::string lateness(int peer);
   void pulse();
-  [[noreturn]] void fail_with(int peer, const char* direction, const std::string& reason) const;
+  [[noreturn]] void fail_with(int peer, const char* direction, const std::string& reason,
+                              ExitCode code = ExitCode::failed) const;
 
   Rendezvous& rendezvous_;
   const int rank_, world_size_;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "comm/store_protocol.h"
 
 namespace polar {
 namespace {
@@ -21,6 +22,22 @@ std::string host_name() {
   char name[256] = "?";
   gethostname(name, sizeof name - 1);
   return name;
+}
+
+std::string encode(const GroupFailure& failure) {
+  store_protocol::Writer writer;
+  writer.byte(static_cast<uint8_t>(failure.code));
+  writer.string(failure.cause);
+  writer.string(failure.report);
+  return writer.bytes();
+}
+
+GroupFailure decode(const std::string& bytes) {
+  store_protocol::Reader reader(bytes);
+  const auto code = reader.byte();
+  const auto cause = reader.string(), report = reader.string();
+  if (!report) return {ExitCode::failed, "what it has left is no failure", ""};
+  return {static_cast<ExitCode>(*code), *cause, *report};
 }
 
 bool is_loopback(const std::string& address) {
@@ -48,7 +65,7 @@ Rendezvous::Rendezvous(const ProcessGroup& group, milliseconds timeout)
     check_world_size();
     meet(deadline);
   } catch (const Error& error) {
-    report_failure(error.what());
+    report_failure({error.code(), error.what(), ""});
     linger();
     throw;
   }
@@ -139,7 +156,8 @@ std::string Rendezvous::missing() {
 std::string Rendezvous::wait_for(const std::string& key, Deadline deadline, const std::string& what) {
   for (;;) {
     if (const auto value = client_->try_get(prefix_ + key)) return *value;
-    if (const auto failure = client_->try_get(prefix_ + "failure")) fail("another rank failed: {}", *failure);
+    if (const auto failure = find_failure(*client_))
+      throw Error(fmt::format("another rank failed: {}", failure->cause), failure->code);
     const int left = milliseconds_until(deadline);
     if (left == 0) {
       const std::string ranks = missing();
@@ -164,12 +182,17 @@ std::string Rendezvous::describe(int rank) const {
   return index < members_.size() ? members_[index] : fmt::format("rank {}", rank);
 }
 
-std::optional<std::string> Rendezvous::report_failure(const std::string& message) noexcept {
+std::optional<GroupFailure> Rendezvous::find_failure(StoreClient& client) const {
+  const std::optional<std::string> bytes = client.try_get(prefix_ + "failure");
+  return bytes ? std::optional(decode(*bytes)) : std::nullopt;
+}
+
+std::optional<GroupFailure> Rendezvous::report_failure(const GroupFailure& failure) noexcept {
   failed_ = true;
   try {
     StoreClient client(address_.host, address_.port, address_.run_id, 1s);
-    const std::string key = prefix_ + "failure";
-    if (!client.compare_and_set(key, std::nullopt, message)) return client.try_get(key);
+    if (!client.compare_and_set(prefix_ + "failure", std::nullopt, encode(failure)))
+      return find_failure(client);
   } catch (const std::exception& error) {
     log::debug("the failure could not be left in the store: {}", error.what());
   }

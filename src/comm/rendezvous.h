@@ -1,12 +1,14 @@
 // Where the processes of a run meet: the store, who is there, and what the first one to fail had to say.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "comm/environment.h"
 #include "comm/store.h"
 
@@ -17,6 +19,13 @@ struct StoreAddress {
   std::string host;
   uint16_t port = 0;
   std::string run_id;  // what the server asks for
+};
+
+// Why a rank gave up.
+struct GroupFailure {
+  ExitCode code = ExitCode::failed;
+  std::string cause;   // one line
+  std::string report;  // where all ranks were; lines that each begin with a line break
 };
 
 class Rendezvous {
@@ -36,10 +45,13 @@ class Rendezvous {
   const std::string& own_address() const { return own_address_; }
   // "rank 3 (gpu07, process 1234)"
   std::string describe(int rank) const;
+  // Whether the store is a part of this process, and ends with it.
+  bool holds_store() const { return server_ != nullptr; }
 
   // Leaves a failure for the others, if it is the first; else returns which was. Takes a second at most, even
-  // when the store is gone.
-  std::optional<std::string> report_failure(const std::string& message) noexcept;
+  // when the store is gone. From any thread.
+  std::optional<GroupFailure> report_failure(const GroupFailure& failure) noexcept;
+  std::optional<GroupFailure> find_failure(StoreClient& client) const;
   // Waits for a key in this run's part of the store; the failure of another rank meanwhile is an Error.
   std::string wait_for(const std::string& key, Deadline deadline, const std::string& what);
 
@@ -56,7 +68,7 @@ class Rendezvous {
   std::string prefix_, own_address_;
   std::unique_ptr<StoreServer> server_;
   std::unique_ptr<StoreClient> client_;
-  bool failed_ = false;
+  std::atomic<bool> failed_ = false;
   std::vector<std::string> members_;  // what describe() says of each
 };
 

@@ -61,6 +61,12 @@ class StoreClient {
   void remove(const std::string& key);  // one that is absent too
   // Those that begin with `prefix`, sorted.
   std::vector<std::string> keys(const std::string& prefix);
+  struct Entry {
+    std::string key, value;
+    std::chrono::milliseconds age;  // since it was set, by the server's clock
+  };
+  // The same with their values.
+  std::vector<Entry> values(const std::string& prefix);
 
   // "host:port"
   const std::string& server() const { return server_; }

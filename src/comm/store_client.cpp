@@ -28,6 +28,8 @@ std::string_view name_of(Operation operation) {
       return "remove";
     case Operation::keys:
       return "keys";
+    case Operation::values:
+      return "values";
   }
   return "?";
 }
@@ -208,6 +210,22 @@ std::vector<std::string> StoreClient::keys(const std::string& prefix) {
     keys.push_back(std::move(*key));
   }
   return keys;
+}
+
+std::vector<StoreClient::Entry> StoreClient::values(const std::string& prefix) {
+  const std::lock_guard lock(mutex_);
+  const std::string reply = exchange(Request(Operation::values, prefix), timeout_);
+  std::vector<Entry> entries;
+  Reader fields(reply);
+  fields.byte();
+  while (!fields.at_end()) {
+    std::optional<std::string> key = fields.string(), value = fields.string();
+    const std::optional<int64_t> age = fields.i64();
+    if (!key || !value || !age)
+      fail("store {}: values '{}': a malformed reply of {} bytes", server_, prefix, reply.size());
+    entries.push_back({std::move(*key), std::move(*value), std::chrono::milliseconds(*age)});
+  }
+  return entries;
 }
 
 std::string StoreClient::own_address() {

@@ -21,7 +21,7 @@ inline constexpr size_t kGreetingHead = kMagic.size() + 2 * sizeof(uint32_t);
 inline constexpr uint32_t kMaxRunId = 1024;
 inline constexpr uint32_t kMaxMessage = 16u << 20;  // a reply or a request; values of the store are small
 
-enum class Operation : uint8_t { set = 1, get, try_get, add, compare_and_set, remove, keys };
+enum class Operation : uint8_t { set = 1, get, try_get, add, compare_and_set, remove, keys, values };
 enum class Status : uint8_t {
   done = 0,
   absent,     // try_get: no such key; compare_and_set: found something else

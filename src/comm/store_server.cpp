@@ -39,6 +39,11 @@ struct Connection {
   bool over = false;
 };
 
+struct Value {
+  std::string text;
+  Clock::time_point set;
+};
+
 // What others sent, fit for a line of the log.
 std::string printable(std::string_view bytes, size_t limit = 40) {
   std::string text;
@@ -102,7 +107,7 @@ class StoreServer::Loop {
   std::optional<std::string> carry_out(Connection& connection, Operation operation, Reader& fields);
   std::string add(const std::string& key, int64_t delta);
   void set(const std::string& key, std::string value);
-  std::string list(const std::string& prefix) const;
+  std::string list(const std::string& prefix, bool with_values) const;
   void answer(Connection& connection, const std::string& message);
   void refuse(Connection& connection, const std::string& reason, const std::string& logged);
   int poll_timeout() const;
@@ -114,7 +119,7 @@ class StoreServer::Loop {
   bool accepting_ = true;  // false for a moment when descriptors have run out
   std::atomic<bool> stop_ = false;
   std::list<Connection> connections_;
-  std::map<std::string, std::string> values_;
+  std::map<std::string, Value> values_;
   std::thread thread_;
 };
 
@@ -277,8 +282,8 @@ bool StoreServer::Loop::greet(Connection& connection) {
 void StoreServer::Loop::serve(Connection& connection, std::string_view request) {
   Reader fields(request);
   const std::optional<uint8_t> code = fields.byte();
-  const bool known =
-      code && *code >= static_cast<uint8_t>(Operation::set) && *code <= static_cast<uint8_t>(Operation::keys);
+  const bool known = code && *code >= static_cast<uint8_t>(Operation::set) &&
+                     *code <= static_cast<uint8_t>(Operation::values);
   const auto message =
       known ? carry_out(connection, static_cast<Operation>(*code), fields) : std::optional<std::string>();
   if (!message)
@@ -310,57 +315,64 @@ std::optional<std::string> StoreServer::Loop::carry_out(Connection& connection, 
     std::optional<std::string> desired = fields.string();
     if (!expects || !expected || !desired || !fields.at_end()) return std::nullopt;
     const bool equal =
-        *expects != 0 ? found != values_.end() && found->second == *expected : found == values_.end();
+        *expects != 0 ? found != values_.end() && found->second.text == *expected : found == values_.end();
     if (equal) set(*key, std::move(*desired));
     return reply(equal ? Status::done : Status::absent);
   }
   if (operation == Operation::get) {
     const std::optional<int64_t> milliseconds = fields.i64();
     if (!milliseconds || !fields.at_end()) return std::nullopt;
-    if (found != values_.end()) return reply(Status::done, found->second);
+    if (found != values_.end()) return reply(Status::done, found->second.text);
     connection.waits_for = *key;
     connection.deadline =
         deadline_after(std::chrono::milliseconds(std::clamp<int64_t>(*milliseconds, 0, int64_t{1} << 40)));
     return "";
   }
   if (!fields.at_end()) return std::nullopt;
-  if (operation == Operation::keys) return list(*key);
+  if (operation == Operation::keys || operation == Operation::values)
+    return list(*key, operation == Operation::values);
   if (operation == Operation::remove) {
     values_.erase(*key);
     return reply(Status::done);
   }
-  return found == values_.end() ? reply(Status::absent) : reply(Status::done, found->second);  // try_get
+  // try_get
+  return found == values_.end() ? reply(Status::absent) : reply(Status::done, found->second.text);
 }
 
 std::string StoreServer::Loop::add(const std::string& key, int64_t delta) {
   const auto found = values_.find(key);
-  const std::optional<int64_t> old = found == values_.end() ? 0 : number(found->second);
+  const std::optional<int64_t> old = found == values_.end() ? 0 : number(found->second.text);
   int64_t sum = 0;
   if (!old)
-    return reply(Status::failed, fmt::format("its value, {}, is no number", printable(found->second)));
+    return reply(Status::failed, fmt::format("its value, {}, is no number", printable(found->second.text)));
   if (__builtin_add_overflow(*old, delta, &sum)) return reply(Status::failed, "the sum exceeds 64 bits");
   set(key, std::to_string(sum));
   return reply(Status::done, std::to_string(sum));
 }
 
 void StoreServer::Loop::set(const std::string& key, std::string value) {
-  values_[key] = std::move(value);
+  values_[key] = {std::move(value), Clock::now()};
   for (Connection& connection : connections_) {
     if (connection.over || connection.waits_for != key) continue;
     connection.waits_for.reset();
     connection.deadline = Deadline::max();
-    answer(connection, reply(Status::done, values_[key]));
+    answer(connection, reply(Status::done, values_[key].text));
     // What it sent ahead meanwhile is read when its turn in the loop comes with its next bytes; a client of
     // ours sends nothing before it has its answer.
   }
 }
 
-std::string StoreServer::Loop::list(const std::string& prefix) const {
+std::string StoreServer::Loop::list(const std::string& prefix, bool with_values) const {
   Writer writer;
   writer.byte(static_cast<uint8_t>(Status::done));
+  const Clock::time_point now = Clock::now();
   for (auto entry = values_.lower_bound(prefix);
-       entry != values_.end() && entry->first.compare(0, prefix.size(), prefix) == 0; ++entry)
+       entry != values_.end() && entry->first.compare(0, prefix.size(), prefix) == 0; ++entry) {
     writer.string(entry->first);
+    if (!with_values) continue;
+    writer.string(entry->second.text);
+    writer.i64(std::chrono::duration_cast<std::chrono::milliseconds>(now - entry->second.set).count());
+  }
   if (writer.bytes().size() > kMaxMessage) return reply(Status::failed, "too many keys for one reply");
   return writer.message();
 }

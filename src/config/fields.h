@@ -453,6 +453,11 @@ void fields(Visitor& visit, C& c) {
          .range = between(1, 86400),
          .changes_result = false},
         c.timeout_seconds);
+  visit({.name = "slow_rank_share",
+         .doc = "say which rank is slow if the others wait for it longer than this share of a step; 1: never",
+         .range = between(0, 1),
+         .changes_result = false},
+        c.slow_rank_share);
 }
 
 template <class Visitor, Section<Experiment> C>

@@ -34,8 +34,10 @@ bool is_final(const Options& options, int status) {
          code <= static_cast<int>(ExitCode::stopped_by_guard);
 }
 
-std::string to_text(const Failure& failure) {
+std::string to_text(const Options& options, const Failure& failure) {
   std::string text = fmt::format("first failure: {}: {}", failure.worker, describe_status(failure.status));
+  if (options.own_binary && exit_code_of(failure.status) == static_cast<int>(ExitCode::hung))
+    text += " (the group hung; which rank, and where, is in the last lines of the output)";
   if (WIFSIGNALED(failure.status) && WTERMSIG(failure.status) == SIGKILL)
     text += "\n  SIGKILL comes from outside: out of memory (see dmesg), a batch system, or a person";
   if (failure.tail.empty()) text += "\n  it has written nothing";
@@ -84,7 +86,7 @@ class Agent {
     for (int attempt = 0;; ++attempt) {
       const Assignment assignment = assign(run_id, attempt);
       const Outcome outcome = WorkerGroup(options_, assignment, program_, console_, events_).run();
-      if (outcome.failure) say_lines(to_text(*outcome.failure));
+      if (outcome.failure) say_lines(to_text(options_, *outcome.failure));
       if (!restarts(outcome, attempt)) return outcome.code;
       console_.say(fmt::format("restart {} of {}", attempt + 1, options_.max_restarts));
     }
@@ -130,7 +132,7 @@ class Agent {
       listen_to_the_others(watch);
     if (outcome.ending == Ending::failed)
       return watch.conclude(!is_final(options_, outcome.failure->status), RoundWatch::Gone::none,
-                            outcome.code, to_text(*outcome.failure));
+                            outcome.code, to_text(options_, *outcome.failure));
     if (outcome.ending == Ending::signalled) {
       // Under MIN:MAX the others go on without a node that was told to stop, if they are enough.
       const bool enough = !holds_store && options_.nodes.least < options_.nodes.most &&

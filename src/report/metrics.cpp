@@ -120,6 +120,8 @@ std::string metrics_line(const StepMetrics& metrics) {
   line["tokens_per_s"] = number(metrics.tokens_per_s);
   add_optional(line, "mfu", metrics.mfu);
   line["data_wait_share"] = number(metrics.data_wait_share);
+  if (metrics.slowest_rank) line["slowest_rank"] = *metrics.slowest_rank;
+  add_optional(line, "slowest_rank_share", metrics.slowest_rank_share);
   line["time"] = number(metrics.time);
   return line.dump();
 }

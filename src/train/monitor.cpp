@@ -84,6 +84,10 @@ void Monitor::log_metrics(const StepReport& report, double tokens_per_s) {
       elapsed > 0.0 ? static_cast<double>(report.tokens - last_log_tokens_) / elapsed : tokens_per_s;
   line.mfu = mfu(line.tokens_per_s);
   line.data_wait_share = elapsed > 0.0 ? (report.data_wait_seconds - last_wait_) / elapsed : 0.0;
+  if (report.slowest_rank) {
+    line.slowest_rank = report.slowest_rank->rank;
+    line.slowest_rank_share = report.slowest_rank->share;
+  }
   line.time = unix_time();
   try {
     metrics_.write(line);

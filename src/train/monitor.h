@@ -13,6 +13,7 @@
 #include "report/metrics.h"
 #include "report/progress.h"
 #include "report/tensorboard.h"
+#include "train/stragglers.h"
 
 namespace polar {
 
@@ -24,6 +25,7 @@ struct StepReport {
   std::vector<double> learning_rates;
   double data_wait_seconds = 0.0;  // since the run started
   std::optional<Evaluation> evaluation;
+  std::optional<SlowestRank> slowest_rank;  // of several, if it was looked for
 };
 
 class Monitor {

@@ -15,6 +15,7 @@
 #include "train/sample.h"
 #include "train/saver.h"
 #include "train/signals.h"
+#include "train/stragglers.h"
 #include "train/trainer.h"
 
 namespace polar {
@@ -40,9 +41,11 @@ class Run {
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
+  // What it fails with is told to the other ranks.
   ExitCode train();
 
  private:
+  ExitCode train_to_end();
   void prepare();
   void describe() const;
   ExitCode loop();
@@ -59,6 +62,10 @@ class Run {
   void finish();
   void finish_with_sample_and_report() const;
 
+  // Until the next step: a phase that may last.
+  void is_at(const char* phase) const {
+    comm_->activity().at(trainer_->progress().step, phase, Activity::Bound::none);
+  }
   bool is_first() const { return group_.rank == 0; }
   int64_t steps_done() const { return trainer_->progress().step - first_step_; }  // by this process
 
@@ -73,6 +80,7 @@ class Run {
   std::optional<Trainer> trainer_;
   std::optional<Saver> saver_;
   std::optional<Monitor> monitor_;
+  std::optional<Stragglers> stragglers_;  // of several ranks
   std::optional<Evaluation> evaluation_;  // of this step, if it was due
 };
 
@@ -81,6 +89,21 @@ double seconds_since(Clock::time_point begin) {
 }
 
 ExitCode Run::train() {
+  const auto give_up = [&](const std::exception& error, ExitCode code) {
+    comm_->give_up(fmt::format("rank {}: {}", group_.rank, error.what()), code);
+  };
+  try {
+    return train_to_end();
+  } catch (const Error& error) {
+    give_up(error, error.code());
+    throw;
+  } catch (const std::exception& error) {
+    give_up(error, ExitCode::failed);
+    throw;
+  }
+}
+
+ExitCode Run::train_to_end() {
   prepare();
   describe();
   SignalGuard signals;
@@ -145,6 +168,8 @@ ExitCode Run::loop() {
       monitor_->set_peak(flops_per_token(experiment_.model, experiment_.data.sequence_length),
                          peak_.flops * comm_->world_size());
   }
+  if (comm_->world_size() > 1)
+    stragglers_.emplace(*comm_, trainer_->progress().step, experiment_.distributed.slow_rank_share);
   trainer_->start();
   const auto interrupted = [] { return SignalGuard::received() != 0; };
   while (!at_end()) {
@@ -177,12 +202,14 @@ bool Run::is_over(const Trainer::Outcome& outcome) const {
 }
 
 void Run::after_step(const Trainer::Outcome& outcome) {
+  is_at("saving");
   if (outcome.applied)
     saver_->confirm();
   else
     log::warning("step {}: loss {:.4g}, gradient norm {:.4g}: skipped by the loss guard ({} in a row)",
                  outcome.step, std::abs(outcome.loss), std::abs(outcome.gradient_norm),
                  outcome.consecutive_skips);
+  if (stragglers_) stragglers_->pause();  // until the next step
   const bool best = evaluate_if_due(outcome.step);
   StepReport report;
   report.step = outcome.step;
@@ -194,17 +221,20 @@ void Run::after_step(const Trainer::Outcome& outcome) {
   report.data_wait_seconds = trainer_->data_wait_seconds();
   report.evaluation = evaluation_;
   const bool last = outcome.step == experiment_.train.max_steps;
-  if (monitor_)
-    monitor_->step(report,
-                   last || is_over(outcome) || evaluation_ || due(experiment_.log.every_steps, outcome.step));
+  const bool logged =
+      last || is_over(outcome) || evaluation_ || due(experiment_.log.every_steps, outcome.step);
+  if (stragglers_ && logged) report.slowest_rank = stragglers_->look(outcome.step);
+  if (monitor_) monitor_->step(report, logged);
 
   const auto begin = Clock::now();
+  is_at("saving");
   if (last)
     saver_->save_last(best);
   else if (outcome.applied && (due(experiment_.checkpoint.every_steps, outcome.step) ||
                                (best && experiment_.checkpoint.keep_best)))
     saver_->take(best);
   if (monitor_) monitor_->exclude(seconds_since(begin));
+  if (stragglers_) stragglers_->resume();
 }
 
 ExitCode Run::stop_by_signal() {
@@ -213,6 +243,7 @@ ExitCode Run::stop_by_signal() {
   log::info("{}: saving step {} and stopping",
             signal == 0 ? "another rank was told to stop" : fmt::format("signal {}", signal),
             trainer_->progress().step);
+  is_at("saving");
   if (trainer_->progress().step > 0) saver_->save_last(false);
   return ExitCode::stopped_by_signal;
 }
@@ -256,6 +287,7 @@ void Run::finish() {
               comm_->bytes_sent() / static_cast<uint64_t>(steps_done()), trainer_->plan().bytes_sent());
   if (monitor_) log::info("speed      {:.0f} tokens/s (median)", monitor_->median_tokens_per_s());
   log::info("checkpoint {}", checkpoint_dir(directory_.path(), trainer_->progress().step).string());
+  is_at("sample and report");
   if (!is_first()) return;
   try {
     finish_with_sample_and_report();

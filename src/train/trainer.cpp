@@ -133,7 +133,9 @@ ModelBatch Trainer::device_batch(size_t input) const {
 bool Trainer::begin_step(bool interrupted) {
   if (pending_ == RunPlan::kQueuedSteps) fail("Trainer: the outcomes of {} steps wait to be read", pending_);
   for (const Input& input : inputs_) ops_.wait(*input.uploaded);  // next() lets go of what is read there
+  comm_.activity().at(progress_.step + 1, "waiting for data");
   view_ = prefetcher_->next();
+  comm_.activity().at(progress_.step + 1, "forward and backward");
   std::array<double, 2> sums{static_cast<double>(view_.counts.valid_tokens), interrupted ? 1.0 : 0.0};
   comm_.all_reduce_sum(std::span<double>(sums));
   if (sums[1] > 0.0) return false;
@@ -161,6 +163,7 @@ void Trainer::upload_micro_batch(int64_t micro) {
 }
 
 void Trainer::micro_step(int64_t micro) {
+  comm_.activity().at(progress_.step + 1, "forward and backward");
   Input& input = inputs_[next_input_];
   ops_.follow(*input.uploaded);
   const bool gradients_leave = plan_.shards_gradients || micro + 1 == plan_.micro_steps;
@@ -207,6 +210,7 @@ Tensor Trainer::step_gradients() const {
 }
 
 void Trainer::end_step() {
+  comm_.activity().at(progress_.step + 1, "reduction and update");
   if (exchange_) {
     exchange_->receive_gradients();
     exchange_->reduce_scalar(device_[plan_.loss_sum], "loss");
@@ -229,6 +233,7 @@ void Trainer::end_step() {
 Trainer::Outcome Trainer::next_outcome() {
   if (pending_ == 0) fail("Trainer: no step was queued");
   const size_t slot = oldest_slot();
+  comm_.activity().at(progress_.step - pending_ + 1, "waiting for the device");
   ops_.wait(*done_[slot]);
   comm_.check();  // what came after a failed exchange is no outcome
   pending_ -= 1;
@@ -252,6 +257,7 @@ void Trainer::forget_queued(const Outcome& last) {
 }
 
 Evaluation Trainer::evaluate() {
+  comm_.activity().at(progress_.step, "validation");
   complete_weights();
   EvaluationMemory memory;
   memory.micro_sequences = plan_.micro_sequences;
@@ -260,8 +266,9 @@ Evaluation Trainer::evaluate() {
   memory.loss_sum = device_[plan_.loss_sum];
   const int64_t windows = evaluated_windows(*validation_, experiment_.evaluation.sequences);
   const int64_t rank = comm_.rank(), ranks = comm_.world_size();
-  EvaluationSums sums = sum_losses(ops_, plan_.model, *validation_, windows * rank / ranks,
-                                   windows * (rank + 1) / ranks, memory);
+  EvaluationSums sums =
+      sum_losses(ops_, plan_.model, *validation_, windows * rank / ranks, windows * (rank + 1) / ranks,
+                 memory, [this](int64_t, int64_t) { comm_.activity().moved(); });
   std::array<double, 3> all{sums.loss, sums.tokens, sums.text_bytes};
   comm_.all_reduce_sum(std::span<double>(all));
   return evaluation_of({all[0], all[1], all[2]}, validation_->knows_text_bytes());

@@ -95,7 +95,7 @@ class FailedRun : public Parts {
 
 TEST_F(FailedRun, DoesNotWaitForARankThatIsGone) {
   save(1);
-  fail_while_writing();  // with a patience of 3600 s this test would not end
+  fail_while_writing();  // waiting for as long as a part may take, 3600 s, this test would not end
   EXPECT_EQ(latest_valid(run_.path()), std::nullopt);
 }
 

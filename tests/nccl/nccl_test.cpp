@@ -205,6 +205,47 @@ TEST(NcclFault, AStoppedPeerIsAnErrorAfterTheTimeout) {
               AllOf(HasSubstr("all-reduce (bucket 3) on rank 0"), HasSubstr("not done within 2 s")));
 }
 
+// A step may be queued ahead of the device: while that has other work an operation is not late.
+TEST(NcclFault, AnOperationHasItsTimeFromWhenTheDeviceHasComeToIt) {
+  const uint16_t port = free_port();
+  Ranks processes(2, [&](int rank) {
+    use_streams(true);  // nothing is done before the host waits for it
+    Rank self(rank, 2, port, 1s);
+    const Tensor x = self.tensor(DType::f32, {100});
+    const auto done = self.comm->make_mark();
+    self.ops->fill(x, 1.0);
+    self.comm->all_reduce_sum(x, "bucket", *done);
+    std::this_thread::sleep_for(1800ms);
+    done->wait();
+    for (const double value : self.values(x)) ASSERT_EQ(value, 2.0);
+    self.comm->barrier();
+  });
+  processes.expect_all_good();
+}
+
+// Measured by events of the device around its wait for the operation.
+TEST(NcclWaiting, IsThatForTheRankWhichIsLate) {
+  const uint16_t port = free_port();
+  Ranks processes(2, [&](int rank) {
+    use_streams(true);
+    Rank self(rank, 2, port);
+    const Tensor x = self.tensor(DType::f32, {100});
+    const auto done = self.comm->make_mark();
+    self.comm->barrier();
+    for (int i = 0; i < 3; ++i) {
+      if (rank == 1) std::this_thread::sleep_for(200ms);
+      self.ops->fill(x, 1.0);
+      self.comm->all_reduce_sum(x, "bucket", *done);
+      self.ops->follow(*done);
+      self.ops->synchronize();
+    }
+    const double waited = self.comm->wait_seconds();
+    EXPECT_TRUE(rank == 0 ? waited > 0.4 : waited < 0.3) << waited;
+    self.comm->barrier();
+  });
+  processes.expect_all_good();
+}
+
 TEST(NcclFault, WrongUseIsAnErrorAtOnce) {
   const uint16_t port = free_port();
   Ranks processes(2, [&](int rank) {

@@ -10,11 +10,13 @@
 
 #include "backend/cuda/event_mark.h"
 #include "backend/cuda/nccl_library.h"
+#include "backend/cuda/wait_meter.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "comm/gloo.h"
 #include "comm/quiet_thread.h"
 #include "comm/socket.h"
+#include "comm/watchdog.h"
 
 namespace polar::cuda {
 namespace {
@@ -39,15 +41,17 @@ class NcclCommunicator;
 
 class NcclMark final : public EventMark {
  public:
-  explicit NcclMark(const NcclCommunicator& comm) : comm_(comm) {}
+  NcclMark(const NcclCommunicator& comm, WaitMeter& meter) : comm_(comm), meter_(meter) {}
   void wait() const override;
+  void hold(const Stream& stream) const override { meter_.hold(stream, event); }
 
  private:
   const NcclCommunicator& comm_;
+  WaitMeter& meter_;
 };
 
-// How far the communication stream has come, as the host can see it without a call of CUDA: after each
-// operation its number, from a table on the device, is copied to the host.
+// How far the communication stream has come, as the host can see it without a call of CUDA: before or after
+// each operation its number, from a table on the device, is copied to the host.
 class Progress {
  public:
   static constexpr uint64_t kTable = 1024;  // operations that may be under way
@@ -71,7 +75,7 @@ class Progress {
     CUDA_CHECK(cudaMemcpyAsync(last_, table_.as<int32_t>() + number % kTable, sizeof(int32_t),
                                cudaMemcpyDeviceToHost, stream.get()));
   }
-  // Was it this one that was done last?
+  // Was it this one that was recorded last?
   bool is_last(uint64_t number) const {
     return std::atomic_ref<int32_t>(*last_).load() == static_cast<int32_t>(number % kTable);
   }
@@ -107,24 +111,27 @@ class NcclCommunicator final : public Communicator {
     host_->barrier();
   }
 
-  std::unique_ptr<Mark> make_mark() override { return std::make_unique<NcclMark>(*this); }
+  std::unique_ptr<Mark> make_mark() override { return std::make_unique<NcclMark>(*this, meter_); }
   void all_reduce_sum(const Tensor& tensor, std::string_view name, Mark& done) override;
   void reduce_scatter_sum(const Tensor& parts, const Tensor& own, std::string_view name, Mark& done) override;
   void all_gather(const Tensor& parts, std::string_view name, Mark& done) override;
   void broadcast(const Tensor& tensor, int root, std::string_view name, Mark& done) override;
   uint64_t bytes_sent() const override { return bytes_sent_; }
   void check() override { throw_if_failed(); }
+  Activity& activity() override { return host_->activity(); }
+  void give_up(const std::string& cause, ExitCode code) noexcept override { host_->give_up(cause, code); }
+  double wait_seconds() const override { return meter_.seconds(); }
 
   void throw_if_failed() const {
     const std::lock_guard lock(mutex_);
-    if (failure_) throw Error(*failure_);
+    if (failure_) throw Error(failure_->cause + failure_->report, failure_->code);
   }
 
  private:
   struct Pending {
     uint64_t number;
-    Deadline deadline;
-    std::string what;
+    std::string name, what;
+    std::optional<Deadline> deadline;  // once the device has come to it
   };
 
   void connect();
@@ -135,22 +142,25 @@ class NcclCommunicator final : public Communicator {
   void watch();
   void watch_once(std::unique_lock<std::mutex>& lock);
   void forget_done();
-  void end(std::unique_lock<std::mutex>& lock, const std::string& cause);
+  void note_begun();
+  void end(std::unique_lock<std::mutex>& lock, const std::string& cause, ExitCode code);
+  void abort();
 
   CudaOps& ops_;
   const std::chrono::milliseconds timeout_;
   const NcclLibrary& nccl_;
-  std::unique_ptr<Communicator> host_;
+  std::unique_ptr<HostCommunicator> host_;
   Stream stream_;
   Event ready_;
-  Progress progress_;
+  Progress begun_, done_;
+  mutable WaitMeter meter_;
   ncclComm_t comm_ = nullptr;
   std::timed_mutex calls_;  // held by whoever calls NCCL with comm_
   std::atomic<uint64_t> bytes_sent_ = 0;
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
-  std::optional<std::string> failure_;
+  std::optional<GroupFailure> failure_;
   std::deque<Pending> pending_;
   uint64_t issued_ = 0;
   bool stop_ = false;
@@ -171,7 +181,8 @@ NcclCommunicator::NcclCommunicator(const ProcessGroup& group, std::chrono::milli
       timeout_(timeout),
       nccl_(nccl_library()),
       host_(make_gloo_communicator(group, timeout)),
-      progress_(ops) {
+      begun_(ops),
+      done_(ops) {
   connect();
   watch_ = quiet_thread([this] { watch(); });
 }
@@ -180,9 +191,11 @@ NcclCommunicator::~NcclCommunicator() {
   std::unique_lock lock(mutex_);
   forget_done();
   stop_ = true;
-  if (!failure_ && !pending_.empty()) end(lock, "the communicator is being closed");
+  const bool closed_early = !failure_ && !pending_.empty();
+  if (closed_early) failure_ = {ExitCode::failed, "the communicator is being closed", ""};
   const bool whole = !failure_;
   lock.unlock();
+  if (closed_early) abort();
   changed_.notify_all();
   watch_.join();
   if (whole && nccl_.destroy(comm_) != ncclSuccess) log::debug("NCCL: the communicator was not destroyed");
@@ -224,21 +237,28 @@ void NcclCommunicator::await_call(ncclResult_t status, const std::string& what) 
                       ? fmt::format("not done within {} s", std::chrono::duration<double>(timeout_).count())
                       : reason(status) + "; NCCL_DEBUG=INFO says more");
   nccl_.abort(comm_);
-  const std::lock_guard lock(mutex_);
-  if (!failure_) failure_ = cause;
-  throw Error(*failure_);
+  const ExitCode code = status == ncclInProgress ? ExitCode::hung : ExitCode::failed;
+  GroupFailure failure = host_->watchdog().give_up(cause, code);
+  {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = std::move(failure);
+  }
+  throw_if_failed();
 }
 
 template <class Call>
 void NcclCommunicator::queue(const char* operation, std::string_view name, Mark& done, const Call& call) {
   auto* mark = dynamic_cast<NcclMark*>(&done);
   if (mark == nullptr) fail("{} ({}): the mark is not of Communicator::make_mark", operation, name);
-  const std::string what = fmt::format("{} ({}) on rank {}", operation, name, rank());
+  const std::string text = fmt::format("{} ({})", operation, name);
+  const std::string what = fmt::format("{} on rank {}", text, rank());
   uint64_t number = 0;
   bool full = false;
   {
     const std::lock_guard lock(mutex_);
-    if (failure_) fail("{}: not begun: {}", what, *failure_);
+    if (failure_)
+      throw Error(fmt::format("{}: not begun: {}{}", what, failure_->cause, failure_->report),
+                  failure_->code);
     forget_done();
     full = pending_.size() + 1 >= Progress::kTable;
   }
@@ -247,15 +267,16 @@ void NcclCommunicator::queue(const char* operation, std::string_view name, Mark&
     const std::lock_guard lock(mutex_);
     if (full) forget_done();
     number = issued_++;
-    pending_.push_back({number, deadline_after(timeout_), what});
+    pending_.push_back({number, text, what, std::nullopt});
   }
   ready_.record(ops_.stream());
   stream_.wait(ready_.get());
+  begun_.record(number, stream_);
   {
     const std::lock_guard lock(calls_);
     await_call(call(), what);
   }
-  progress_.record(number, stream_);
+  done_.record(number, stream_);
   mark->event.record(stream_);
 }
 
@@ -309,10 +330,18 @@ void NcclCommunicator::broadcast(const Tensor& tensor, int root, std::string_vie
 // The operations are done in their order: with one all before it.
 void NcclCommunicator::forget_done() {
   for (size_t i = 0; i < pending_.size(); ++i)
-    if (progress_.is_last(pending_[i].number)) {
+    if (done_.is_last(pending_[i].number)) {
+      host_->activity().end(Activity::Lane::device, pending_[i].number + 1);
       pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(i) + 1);
       return;
     }
+}
+
+// The device is at the first that is not done, or before it.
+void NcclCommunicator::note_begun() {
+  if (pending_.empty() || pending_.front().deadline || !begun_.is_last(pending_.front().number)) return;
+  pending_.front().deadline = deadline_after(timeout_);
+  host_->activity().begin(Activity::Lane::device, pending_.front().number + 1, pending_.front().name);
 }
 
 // A thread of its own, for a host that waits in CUDA is woken only when the collective ends.
@@ -327,26 +356,38 @@ void NcclCommunicator::watch() {
 void NcclCommunicator::watch_once(std::unique_lock<std::mutex>& lock) {
   forget_done();
   if (pending_.empty()) return;
+  note_begun();
   const Pending first = pending_.front();
   ncclResult_t status = ncclSuccess;
   if (nccl_.get_async_error(comm_, &status) != ncclSuccess) status = ncclInternalError;
   if (status != ncclSuccess && status != ncclInProgress)
-    end(lock, fmt::format("{}: {}", first.what, reason(status)));
-  else if (Clock::now() > first.deadline)
+    end(lock, fmt::format("{}: {}", first.what, reason(status)), ExitCode::failed);
+  else if (const std::optional<GroupFailure> other = host_->watchdog().failure())
+    // NCCL may not notice, least of all a rank on the same machine.
+    end(lock, fmt::format("{}: another rank has given up", first.what), other->code);
+  else if (first.deadline && Clock::now() > *first.deadline)
     end(lock,
         fmt::format("{}: not done within {} s: a rank hangs, is far behind, or has called another operation",
-                    first.what, std::chrono::duration<double>(timeout_).count()));
+                    first.what, std::chrono::duration<double>(timeout_).count()),
+        ExitCode::hung);
 }
 
-// With `mutex_` held.
-void NcclCommunicator::end(std::unique_lock<std::mutex>& lock, const std::string& cause) {
-  failure_ = cause;
+// With `mutex_` held. The others are told before NCCL's connections end, so that those that notice find why.
+void NcclCommunicator::end(std::unique_lock<std::mutex>& lock, const std::string& cause, ExitCode code) {
   lock.unlock();
+  GroupFailure failure = host_->watchdog().give_up(cause, code);
+  lock.lock();
+  if (!failure_) failure_ = std::move(failure);
+  lock.unlock();
+  abort();
+  lock.lock();
+}
+
+void NcclCommunicator::abort() {
   // A call that is under way does not last; one that hangs is ended with the rest.
   const bool alone = calls_.try_lock_for(1s);
   nccl_.abort(comm_);
   if (alone) calls_.unlock();
-  lock.lock();
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ void CudaOps::wait(const Mark& mark) {
 }
 
 void CudaOps::follow(const Mark& mark) {
-  stream_.wait(event_of(mark).get());
+  as_event_mark(mark).hold(stream_);
 }
 
 void CudaOps::upload_ahead(const Tensor& to, const void* from, const Mark& after, Mark& done) {
