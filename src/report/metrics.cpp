@@ -122,6 +122,7 @@ std::string metrics_line(const StepMetrics& metrics) {
   line["data_wait_share"] = number(metrics.data_wait_share);
   if (metrics.slowest_rank) line["slowest_rank"] = *metrics.slowest_rank;
   add_optional(line, "slowest_rank_share", metrics.slowest_rank_share);
+  add_optional(line, "wait_share", metrics.wait_share);
   line["time"] = number(metrics.time);
   return line.dump();
 }

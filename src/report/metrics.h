@@ -2,7 +2,8 @@
 //
 //   {"step":10,"tokens":10240,"loss":7.25,"lr":{"polargrad":0.0002,"adamw":0.003},"grad_norm":0.8,"skipped":0,
 //    "val_loss":...,"val_perplexity":...,"val_bits_per_byte":...,"memory_bytes":...,"tokens_per_s":...,
-//    "mfu":...,"data_wait_share":...,"slowest_rank":...,"slowest_rank_share":...,"time":...}
+//    "mfu":...,"data_wait_share":...,"slowest_rank":...,"slowest_rank_share":...,"wait_share":...,
+//    "time":...}
 //
 // Everything before "memory_bytes" is a function of the configuration alone, so two runs of it agree bit for
 // bit; the rest depends on the machine and the clock. JSON has no number for a value that is not finite: such
@@ -39,6 +40,7 @@ struct StepMetrics {
   double data_wait_share = 0.0;         // of the time since the last line, 0 to 1
   std::optional<int64_t> slowest_rank;  // of several: the one that the others wait for
   std::optional<double> slowest_rank_share;  // of a step's time, that they do so; 0 to 1
+  std::optional<double> wait_share;          // of a step's time, that rank 0 waits for what travels; 0 to 1
   double time = 0.0;                         // seconds since the Unix epoch
 };
 

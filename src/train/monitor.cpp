@@ -87,6 +87,7 @@ void Monitor::log_metrics(const StepReport& report, double tokens_per_s) {
   if (report.slowest_rank) {
     line.slowest_rank = report.slowest_rank->rank;
     line.slowest_rank_share = report.slowest_rank->share;
+    line.wait_share = report.slowest_rank->wait_share;
   }
   line.time = unix_time();
   try {

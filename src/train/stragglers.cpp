@@ -60,7 +60,8 @@ std::optional<SlowestRank> Stragglers::look(int64_t step) {
   const double all = values[ranks];
   if (all < kLeastSeconds) return std::nullopt;  // the same on all ranks
   values.pop_back();
-  const SlowestRank slowest = slowest_of(values, all / steps);
+  SlowestRank slowest = slowest_of(values, all / steps);
+  slowest.wait_share = std::clamp(waits_ / seconds_, 0.0, 1.0);
   seconds_ = waits_ = 0.0;
   step_ = step;
   if (comm_.rank() == 0 && slowest.share > share_) log(slowest);

@@ -17,6 +17,7 @@ struct SlowestRank {
   double seconds = 0.0;         // a step of its own
   double median_seconds = 0.0;  // of all ranks (of two: the faster one's)
   double share = 0.0;           // of a step's time that the group waits for it
+  double wait_share = 0.0;  // of its time in which this rank waits for what travels, or for whoever sends it
 };
 
 class Stragglers {
