@@ -448,8 +448,8 @@ void fields(Visitor& visit, C& c) {
         c.gradient_dtype);
   visit({.name = "timeout_seconds",
          .unit = "s",
-         .doc = "how long a rank waits for the others: at the start, in an operation, for their parts of a "
-                "checkpoint",
+         .doc = "how long a rank waits for the others: at the start, in an operation; half of it for parts "
+                "of a checkpoint",
          .range = between(1, 86400),
          .changes_result = false},
         c.timeout_seconds);

@@ -26,7 +26,7 @@ TEST_F(TwoNodes, OneIsLostAndTheOtherGoesOnAlone) {
   const Words arguments = launching(
       {"--nnodes", "1:2", "--nproc-per-node", "1", "--rdzv-endpoint",
        "localhost:" + std::to_string(launch::free_port()), "--rdzv-id", "lost", "--monitor-interval", "0.05",
-       "--max-restarts", "0", "--rdzv-conf", "last_call_timeout=20,keep_alive_timeout=2"},
+       "--max-restarts", "0", "--rdzv-conf", "last_call_timeout=20,keep_alive_timeout=3"},
       "run");
   const auto first = start(arguments, wait_in_step_7(0));
   ASSERT_TRUE(first->says("waiting for more nodes")) << first->output();
@@ -58,7 +58,7 @@ class TwoMachines : public TwoNodes {
     Words all{"--nnodes",      "2",    "--nproc-per-node",   "2",   "--node-rank", std::to_string(rank),
               "--master-addr", master, "--monitor-interval", "0.05"};
     all.insert(all.end(), flags.begin(), flags.end());
-    return machines_.launch(rank, launching(all, "run", {"distributed.timeout_seconds=2"}), variables(fault),
+    return machines_.launch(rank, launching(all, "run", {"distributed.timeout_seconds=3"}), variables(fault),
                             launcher(fault));
   }
   // Both train and are in step 7 when the cable is pulled out.
@@ -75,14 +75,14 @@ class TwoMachines : public TwoNodes {
 };
 
 TEST_F(TwoMachines, TheCableIsCutAndTheRunStartedAgain) {
-  const Words flags{"--rdzv-conf", "keep_alive_timeout=3"};
+  const Words flags{"--rdzv-conf", "keep_alive_timeout=4"};
   ASSERT_NO_FATAL_FAILURE(start_and_cut(flags));
   // A rank that waits in vain ends as a hang, unless its launcher has missed the other node before.
   nodes_[0]->wait();
   const bool lost = nodes_[0]->output().find("is lost") != std::string::npos;
   expect_end(*nodes_[0], static_cast<int>(lost ? ExitCode::failed : ExitCode::hung));
   expect_end(*nodes_[1], 1);
-  for (const auto& each : nodes_) EXPECT_THAT(each->output(), HasSubstr("nothing within 2 s"));
+  for (const auto& each : nodes_) EXPECT_THAT(each->output(), HasSubstr("nothing within 3 s"));
   EXPECT_THAT(nodes_[0]->output(), AnyOf(HasSubstr("first failure: rank"), HasSubstr("is lost")));
   EXPECT_THAT(nodes_[1]->output(), HasSubstr("the launchers' store is gone"));
   EXPECT_EQ(checkpoints("run"), (std::vector<int64_t>{2, 4}));
@@ -96,8 +96,8 @@ TEST_F(TwoMachines, TheCableIsCutAndTheRunStartedAgain) {
 // For longer than the ranks wait, but not as long as the launchers do: they start all again.
 TEST_F(TwoMachines, TheCableIsOutForAMoment) {
   ASSERT_NO_FATAL_FAILURE(start_and_cut({"--max-restarts", "1", "--rdzv-conf", "keep_alive_timeout=30"}));
-  ASSERT_TRUE(nodes_[0]->says("nothing within 2 s")) << nodes_[0]->output();
-  ASSERT_TRUE(nodes_[1]->says("nothing within 2 s")) << nodes_[1]->output();
+  ASSERT_TRUE(nodes_[0]->says("nothing within 3 s")) << nodes_[0]->output();
+  ASSERT_TRUE(nodes_[1]->says("nothing within 3 s")) << nodes_[1]->output();
   machines_.plug(true);
   for (const auto& each : nodes_) {
     expect_end(*each, 0);

@@ -201,6 +201,11 @@ TEST_F(Starters, TheCommandsOfCompose) {
     command.erase(command.begin());
     const auto config = std::find(command.begin(), command.end(), "configs/demo.yaml");
     ASSERT_NE(config, command.end());
+    // As it stands there it can be shared by four ranks.
+    Words plan{POLAR_BINARY, "plan", kSource + "/configs/demo.yaml", "--world-size", "4", "run.device=cpu"};
+    plan.insert(plan.end(), config + 1, command.end());
+    const Finished planned = run_process(plan);
+    EXPECT_EQ(planned.code, 0) << planned.output;
     *config = path("config.yaml").string();
     const Words own = training("run");
     command.insert(command.end(), own.begin() + 2, own.end());  // over what is set for the demo
