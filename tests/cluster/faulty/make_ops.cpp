@@ -163,6 +163,9 @@ class FaultyCommunicator final : public Communicator {
     inner_->broadcast(tensor, root, name, done);
   }
   void check() override { inner_->check(); }
+  Activity& activity() override { return inner_->activity(); }
+  void give_up(const std::string& cause, ExitCode code) noexcept override { inner_->give_up(cause, code); }
+  double wait_seconds() const override { return inner_->wait_seconds(); }
   uint64_t bytes_sent() const override { return inner_->bytes_sent(); }
 
  private:
