@@ -174,17 +174,17 @@ void fields(Visitor& visit, C& c) {
 
 template <class Visitor, Section<OracleConfig> C>
 void fields(Visitor& visit, C& c) {
-  const bool polynomial = c.kind == OracleKind::newton_schulz || c.kind == OracleKind::polar_express;
-  const bool rational = c.kind == OracleKind::qdwh || c.kind == OracleKind::zolo_pd;
   visit({.name = "kind",
          .doc =
              "what computes the orthogonal factor: by products only (newton_schulz, polar_express), by "
              "factorizations (qdwh, zolo_pd), by eigenvalues (gram_eigh: for one short side), exactly (svd)"},
         c.kind);
+  const bool polynomial = c.kind == OracleKind::newton_schulz || c.kind == OracleKind::polar_express;
+  const bool rational = c.kind == OracleKind::qdwh || c.kind == OracleKind::zolo_pd;
   visit({.name = "steps",
          .unit = "iterations",
          .doc = "steps of the iteration; 0: as many as qdwh needs to converge",
-         .range = between(0, 100),
+         .range = between(c.kind == OracleKind::qdwh ? 0 : 1, 100),
          .applies = polynomial || c.kind == OracleKind::qdwh,
          .applies_to = "oracle kind newton_schulz, polar_express or qdwh"},
         c.steps);

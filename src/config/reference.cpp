@@ -25,12 +25,15 @@ Experiment reference_experiment() {
 
   GroupConfig attention = group_defaults("polargrad");
   attention.match = {"*.self_attn.*_proj.weight"};
+  GroupConfig down = group_defaults("polargrad");
+  down.match = {"*.mlp.down_proj.weight"};
+  down.oracle.kind = OracleKind::qdwh;
   GroupConfig mlp = group_defaults("muon");
   mlp.match = {"*.mlp.*_proj.weight"};
   GroupConfig rest = group_defaults("adamw");
   rest.match = {"*"};
   rest.schedule = ScheduleConfig{.kind = ScheduleKind::wsd};
-  e.optimizer.groups = {attention, mlp, rest};
+  e.optimizer.groups = {attention, down, mlp, rest};
   return e;
 }
 
