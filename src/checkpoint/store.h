@@ -130,6 +130,7 @@ class CheckpointWriter {
   // once; the checkpoints before it stand.
   void wait();
   bool busy() const { return thread_.joinable(); }
+  bool done() const { return done_; }  // of a save that was begun: whether wait() would not wait
   // Parts of other ranks that are not there yet will not come: the save under way fails.
   void give_up() { give_up_ = true; }
 

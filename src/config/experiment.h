@@ -94,7 +94,7 @@ struct DistributedConfig {
   std::string gradient_dtype = "fp32";  // fp32 | bf16
   double slow_rank_share = 0.1;         // of a step's time, from which a slow rank is worth a line of the log
   double timeout_seconds =
-      300.0;  // of a collective operation, of the ranks' meeting, of a part of a checkpoint
+      300.0;  // of a collective operation, of the ranks' meeting, half of it of a part of a checkpoint
 
   bool operator==(const DistributedConfig&) const = default;
 };

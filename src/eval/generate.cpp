@@ -9,8 +9,10 @@ namespace {
 
 constexpr int64_t kPiece = 64;  // ids of the prompt that are fed at once
 
-ModelUse decoding_use(int64_t max_tokens) {
+// In the format of the weights that it shares.
+ModelUse decoding_use(const Model& model, int64_t max_tokens) {
   ModelUse use;
+  use.dtype = model.weights().dtype;
   use.time = std::min(kPiece, max_tokens);
   use.training = false;
   use.cache_time = max_tokens;
@@ -22,7 +24,7 @@ ModelUse decoding_use(int64_t max_tokens) {
 
 Generator::Generator(Ops& ops, const Model& model, int64_t max_tokens, int64_t tokenizer_vocab)
     : ops_(ops),
-      decoder_(model.config(), decoding_use(max_tokens)),
+      decoder_(model.config(), decoding_use(model, max_tokens)),
       max_tokens_(max_tokens),
       candidates_(std::min(model.config().vocab_size, tokenizer_vocab)),
       logits_(static_cast<size_t>(model.config().vocab_size)) {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <optional>
 
+#include "base/error.h"
 #include "ops/memory.h"
 #include "optim/optimizer.h"
 
@@ -95,7 +96,13 @@ Result run(Ops& ops, Problem& problem, const Setting& setting, int64_t steps, in
       if (progress) progress(step, gap);
       if (result.diverged) return result;
     }
-    if (step < steps) session.step(step);
+    if (step == steps) break;
+    try {
+      session.step(step);
+    } catch (const Error&) {  // an oracle that was given what is no number any more
+      result.diverged = true;
+      return result;
+    }
   }
   return result;
 }

@@ -246,12 +246,6 @@ int64_t ShardPlan::own_offset(size_t bucket) const {
   return offset;
 }
 
-int64_t ShardPlan::largest_bucket() const {
-  int64_t largest = 0;
-  for (const Bucket& bucket : buckets_) largest = std::max(largest, options_.world_size * bucket.part);
-  return largest;
-}
-
 double ShardPlan::padding() const {
   int64_t sent = 0, needed = 0;
   for (size_t b = 0; b < matrix_buckets_; ++b) {

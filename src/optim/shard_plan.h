@@ -60,7 +60,6 @@ class ShardPlan {
   // Where rank-independent arithmetic finds bucket b in a rank's own parts laid end to end.
   int64_t own_offset(size_t bucket) const;
   int64_t own_elements() const { return own_offset(buckets_.size()); }  // of one rank, padding included
-  int64_t largest_bucket() const;                                       // elements of all its parts
 
   // Elements sent for matrices over elements of matrices, at least 1.
   double padding() const;

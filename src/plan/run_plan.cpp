@@ -129,18 +129,24 @@ void RunPlan::plan_exchange() {
   own_gradients = device.add("gradients", "own parts of the buckets", DType::f32, own);
   if (model.weights_only())
     own_parameters = device.add("parameters", "own parts of the buckets", DType::f32, own);
-  // Weights travel as they are computed with; element-wise parameters once a checkpoint in full.
+  // Weights travel as they are computed with; element-wise parameters once a checkpoint in full, in the
+  // first.
   const DType weight_dtype = model.weights_only() ? DType::bf16 : DType::f32;
-  int64_t bytes = 0, part = 0;
+  std::array<int64_t, 2> bytes{};
+  int64_t part = 0;
   for (size_t b = 0; b < shards->buckets().size(); ++b) {
-    const bool in_full = b >= shards->matrix_buckets() && own_parameters;
-    const size_t widest = in_full ? sizeof(float) : std::max(size_of(gradient_dtype), size_of(weight_dtype));
+    const int64_t elements = topology.world_size * shards->buckets()[b].part;
     part = std::max(part, shards->buckets()[b].part);
-    bytes = std::max(bytes, topology.world_size * shards->buckets()[b].part * static_cast<int64_t>(widest));
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      const bool in_full = i == 0 && b >= shards->matrix_buckets() && own_parameters;
+      const size_t widest =
+          in_full ? sizeof(float) : std::max(size_of(gradient_dtype), size_of(weight_dtype));
+      bytes[i] = std::max(bytes[i], elements * static_cast<int64_t>(widest));
+    }
   }
   for (size_t i = 0; i < travelling.size(); ++i)
     travelling[i] = device.add("gradients", fmt::format("bucket on its way {}", i), DType::f32,
-                               {bytes / static_cast<int64_t>(sizeof(float))});
+                               {bytes[i] / static_cast<int64_t>(sizeof(float))});
   if (shards_gradients && gradient_dtype != DType::f32)
     arrived_gradients = device.add("gradients", "part that arrived", DType::f32, {part});
 }

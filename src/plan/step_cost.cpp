@@ -185,10 +185,11 @@ std::vector<UpdateCost> update_costs(const OptimizerConfig& optimizer, const Par
   const std::vector<int> groups = route_parameters(optimizer.groups, registry);
   std::vector<Oracle> oracles;
   for (const GroupConfig& group : optimizer.groups) {
-    if (group.type == GroupType::matrix && group.oracle.kind == OracleKind::svd)
-      fail_usage(
-          "a simulation does not know what the oracle svd costs; expected newton_schulz or polar_express");
     oracles.emplace_back(group.oracle);
+    if (group.type == GroupType::matrix && oracles.back().quintics().empty())
+      fail_usage(
+          "a simulation does not know what the oracle {} costs; expected newton_schulz or polar_express",
+          oracles.back().text());
   }
   std::vector<UpdateCost> costs(shards ? static_cast<size_t>(shards->world_size()) : 1);
   std::vector<std::map<std::pair<int64_t, int64_t>, bool>> met(costs.size());  // shapes of a rank
@@ -247,8 +248,9 @@ double ring_bandwidth(const Hardware& hardware, int ranks) {
 
 double collective_seconds(const Hardware& hardware, int ranks, double part_bytes) {
   if (ranks <= 1) return 0.0;
-  return static_cast<double>(ranks - 1) * part_bytes / ring_bandwidth(hardware, ranks) +
-         1e-6 * hardware.collective_us + ring_latency(hardware, ranks);
+  const double bandwidth = ring_bandwidth(hardware, ranks);  // first: it says what is missing
+  return static_cast<double>(ranks - 1) * part_bytes / bandwidth + 1e-6 * hardware.collective_us +
+         ring_latency(hardware, ranks);
 }
 
 double scalar_seconds(const Hardware& hardware, int ranks) {

@@ -60,7 +60,8 @@ class Run {
   // Evaluates if it is time to after `step`; true if the loss is the lowest so far.
   bool evaluate_if_due(int64_t step);
   void finish();
-  void finish_with_sample_and_report() const;
+  void write_sample() const;
+  void write_own_report() const;
 
   // Until the next step: a phase that may last.
   void is_at(const char* phase) const {
@@ -202,6 +203,8 @@ bool Run::is_over(const Trainer::Outcome& outcome) const {
 }
 
 void Run::after_step(const Trainer::Outcome& outcome) {
+  if (stragglers_) stragglers_->pause();  // until the next step
+  const auto confirming = Clock::now();
   is_at("saving");
   if (outcome.applied)
     saver_->confirm();
@@ -209,7 +212,7 @@ void Run::after_step(const Trainer::Outcome& outcome) {
     log::warning("step {}: loss {:.4g}, gradient norm {:.4g}: skipped by the loss guard ({} in a row)",
                  outcome.step, std::abs(outcome.loss), std::abs(outcome.gradient_norm),
                  outcome.consecutive_skips);
-  if (stragglers_) stragglers_->pause();  // until the next step
+  if (monitor_) monitor_->exclude(seconds_since(confirming));
   const bool best = evaluate_if_due(outcome.step);
   StepReport report;
   report.step = outcome.step;
@@ -289,18 +292,26 @@ void Run::finish() {
   log::info("checkpoint {}", checkpoint_dir(directory_.path(), trainer_->progress().step).string());
   is_at("sample and report");
   if (!is_first()) return;
-  try {
-    finish_with_sample_and_report();
-  } catch (const Error& e) {
-    log::warning("the model is trained and saved, but the sample or the report failed: {}", e.what());
-  }
+  // The model is trained and saved, whatever becomes of these.
+  const auto attempt = [](const char* what, const auto& work) {
+    try {
+      work();
+    } catch (const Error& e) {
+      log::warning("the {} failed: {}", what, e.what());
+    }
+  };
+  attempt("sample", [this] { write_sample(); });
+  attempt("report", [this] { write_own_report(); });
 }
 
-void Run::finish_with_sample_and_report() const {
-  if (const std::string text = sample_text(*ops_, trainer_->plan().model, experiment_); !text.empty()) {
-    write_file_atomically(directory_.path() / "sample.txt", text + "\n");
-    log::info("sample     {}", text);
-  }
+void Run::write_sample() const {
+  const std::string text = sample_text(*ops_, trainer_->plan().model, experiment_);
+  if (text.empty()) return;
+  write_file_atomically(directory_.path() / "sample.txt", text + "\n");
+  log::info("sample     {}", text);
+}
+
+void Run::write_own_report() const {
   const ReportPaths report = write_report({directory_.path()});
   log::info("report     {}", report.html.string());
   if (!report.png.empty()) log::info("loss curve {}", report.png.string());

@@ -1,6 +1,10 @@
 #include "train/saver.h"
 
+#include <array>
+#include <chrono>
 #include <cmath>
+#include <span>
+#include <thread>
 #include <utility>
 
 #include "base/log.h"
@@ -71,9 +75,22 @@ std::string Saver::own_outcome() {
   return "";
 }
 
+// Waits until the writers of rank 0, or of all others, are done. However long that takes: the ranks ask each
+// other again and again, so that no operation between them lasts as long as a disk does.
+void Saver::await_writers(bool of_first) {
+  if (comm_.world_size() == 1) return;
+  while (true) {
+    std::array<double, 1> busy{(comm_.rank() == 0) == of_first && !writer_.done() ? 1.0 : 0.0};
+    comm_.all_reduce_sum(std::span<double>(busy));
+    if (busy[0] == 0.0) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
 // Of the save under way, when it is over on all ranks: why it has failed, or nothing.
 std::string Saver::outcome() {
   const bool gathers = comm_.rank() == 0;
+  await_writers(false);
   // First the parts of the others, so that rank 0 waits for none that has failed; one that is gone is an
   // Error here.
   const std::vector<std::string> parts = comm_.all_gather_text(gathers ? "" : own_outcome());
@@ -83,6 +100,7 @@ std::string Saver::outcome() {
     own_outcome();
     return fmt::format("rank {}: {}", rank, parts[rank]);
   }
+  await_writers(true);
   const std::string whole = comm_.all_gather_text(gathers ? own_outcome() : "").front();
   return whole.empty() || comm_.world_size() == 1 ? whole : "rank 0: " + whole;
 }

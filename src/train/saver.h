@@ -44,6 +44,7 @@ class Saver {
  private:
   void write();
   void wait();
+  void await_writers(bool of_first);
   std::string outcome();
   std::string own_outcome();
   void check_finite();

@@ -9,7 +9,8 @@
 namespace polar {
 
 // Installs the handlers while it lives; puts the old ones back unless a signal has come: then the process is
-// about to end, and its exit code must not be that of a repetition. A SIGHUP that is ignored (nohup) stays so.
+// about to end, and its exit code must not be that of a repetition. A SIGHUP that is ignored (nohup) stays
+// so.
 class SignalGuard {
  public:
   SignalGuard();

@@ -109,8 +109,10 @@ bool Trainer::parameters_are_finite() {
 
 CheckpointContent Trainer::snapshot() {
   complete_weights();
-  return take_snapshot(ops_, plan_, device_, host_, exchange_ ? &*exchange_ : nullptr, experiment_,
-                       progress_);
+  CheckpointContent content =
+      take_snapshot(ops_, plan_, device_, host_, exchange_ ? &*exchange_ : nullptr, experiment_, progress_);
+  comm_.check();  // what a failed exchange has left is no checkpoint
+  return content;
 }
 
 void Trainer::start() {
@@ -132,6 +134,7 @@ ModelBatch Trainer::device_batch(size_t input) const {
 // False if a rank was interrupted.
 bool Trainer::begin_step(bool interrupted) {
   if (pending_ == RunPlan::kQueuedSteps) fail("Trainer: the outcomes of {} steps wait to be read", pending_);
+  comm_.activity().at(progress_.step + 1, "waiting for the device");
   for (const Input& input : inputs_) ops_.wait(*input.uploaded);  // next() lets go of what is read there
   comm_.activity().at(progress_.step + 1, "waiting for data");
   view_ = prefetcher_->next();

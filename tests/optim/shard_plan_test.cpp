@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <map>
 #include <set>
 
@@ -78,6 +79,17 @@ TEST_P(ShardPlans, BucketsFollowTheBackwardPass) {
   EXPECT_GE(plan.buckets().size(), 3u);  // two of matrices at least
 }
 
+// What longest processing time first comes to over whole models, where it is known.
+double published_imbalance(const std::string& preset, int ranks) {
+  if (ranks <= 8) return 1.02;
+  if (ranks == 64) {
+    const std::map<std::string, double> known{
+        {"qwen3-0.6b", 1.115}, {"qwen3-1.7b", 1.135}, {"qwen2.5-3b", 1.025}};
+    if (const auto found = known.find(preset); found != known.end()) return found->second;
+  }
+  return std::numeric_limits<double>::infinity();
+}
+
 // Padding is at most 1.15 wherever any number of layers a bucket gets there, else no more than the best
 // does; and the loads are then nearly as equal as without buckets.
 TEST_P(ShardPlans, LittlePaddingAndEqualLoads) {
@@ -89,6 +101,7 @@ TEST_P(ShardPlans, LittlePaddingAndEqualLoads) {
     for (int64_t k = 1; k <= layers / 2; ++k) least = std::min(least, preset.plan(ranks, k).padding());
     EXPECT_LE(plan.padding(), std::max(1.15, least)) << ranks << " ranks";
     const double whole = preset.plan(ranks, layers).imbalance();
+    EXPECT_LE(whole, published_imbalance(GetParam(), ranks)) << ranks << " ranks";
     EXPECT_LE(plan.imbalance(), std::max(1.10, 1.13 * whole)) << ranks << " ranks";
     RecordProperty("ranks" + std::to_string(ranks), std::to_string(plan.layers_per_bucket()) +
                                                         " layers, padding " + std::to_string(plan.padding()) +

@@ -200,11 +200,16 @@ TEST(StepCost, OraclesOfUnknownCostAreRefused) {
   registry.add("a.weight", Role::matrix, {8, 8});
   OptimizerConfig optimizer;
   optimizer.groups.push_back(group("muon"));
-  optimizer.groups[0].oracle.kind = OracleKind::svd;
-  const Error error =
-      error_of([&] { update_costs(optimizer, registry, nullptr, 0, only(&DeviceRates::memory, 1.0)); });
-  EXPECT_EQ(error.code(), ExitCode::bad_usage);
-  EXPECT_NE(std::string(error.what()).find("svd"), std::string::npos);
+  for (const auto& [kind, name] : {std::pair{OracleKind::svd, "svd"},
+                                   {OracleKind::qdwh, "qdwh"},
+                                   {OracleKind::zolo_pd, "zolo_pd"},
+                                   {OracleKind::gram_eigh, "gram_eigh"}}) {
+    optimizer.groups[0].oracle.kind = kind;
+    const Error error =
+        error_of([&] { update_costs(optimizer, registry, nullptr, 0, only(&DeviceRates::memory, 1.0)); });
+    EXPECT_EQ(error.code(), ExitCode::bad_usage);
+    EXPECT_NE(std::string(error.what()).find(name), std::string::npos);
+  }
 }
 
 }  // namespace

@@ -175,7 +175,7 @@ TEST(Timeline, RefusesWhatCannotBe) {
 }
 
 // "Communication over step time without overlap" for H100s at 40 % MFU: a table that was made before and
-// elsewhere (the project's notes on distribution), from a bus of 350 GB/s with eight network cards a node or
+// elsewhere, from a bus of 350 GB/s with eight network cards a node or
 // inside a node, of 45 GB/s with one card, bf16 both ways.
 double communication_share(int ranks, int64_t cards, double tokens) {
   const Hardware hardware{.name = "H100s of the table",

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kMaximumSlots = 16;  // matrices at work at the same time
 constexpr blasint kBlock = 64;         // rows that LAPACK's blocked algorithms take together, at most
-constexpr const char *kLeft = "L", *kRight = "R", *kUpper = "U", *kLower = "L", *kPlain = "N", *kTurned = "T";
+constexpr const char *kLeft = "L", *kRight = "R", *kLower = "L", *kPlain = "N", *kTurned = "T";
 
 struct Sizes {
   int64_t rows, cols, small, large;

@@ -145,6 +145,7 @@ class NcclCommunicator final : public Communicator {
   void note_begun();
   void end(std::unique_lock<std::mutex>& lock, const std::string& cause, ExitCode code);
   void abort();
+  bool first_to_abort();  // NCCL's communicator may be aborted once
 
   CudaOps& ops_;
   const std::chrono::milliseconds timeout_;
@@ -157,6 +158,7 @@ class NcclCommunicator final : public Communicator {
   ncclComm_t comm_ = nullptr;
   std::timed_mutex calls_;  // held by whoever calls NCCL with comm_
   std::atomic<uint64_t> bytes_sent_ = 0;
+  std::atomic<bool> aborted_ = false;
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
@@ -236,12 +238,19 @@ void NcclCommunicator::await_call(ncclResult_t status, const std::string& what) 
                   status == ncclInProgress
                       ? fmt::format("not done within {} s", std::chrono::duration<double>(timeout_).count())
                       : reason(status) + "; NCCL_DEBUG=INFO says more");
-  nccl_.abort(comm_);
   const ExitCode code = status == ncclInProgress ? ExitCode::hung : ExitCode::failed;
-  GroupFailure failure = host_->watchdog().give_up(cause, code);
+  // From now on nobody else asks NCCL about a communicator that is being aborted.
+  bool first = false;
   {
     const std::lock_guard lock(mutex_);
-    if (!failure_) failure_ = std::move(failure);
+    first = !failure_;
+    if (first) failure_ = {code, cause, ""};
+  }
+  if (first_to_abort()) nccl_.abort(comm_);
+  GroupFailure failure = host_->watchdog().give_up(cause, code);
+  if (first) {
+    const std::lock_guard lock(mutex_);
+    failure_ = std::move(failure);
   }
   throw_if_failed();
 }
@@ -386,8 +395,12 @@ void NcclCommunicator::end(std::unique_lock<std::mutex>& lock, const std::string
 void NcclCommunicator::abort() {
   // A call that is under way does not last; one that hangs is ended with the rest.
   const bool alone = calls_.try_lock_for(1s);
-  nccl_.abort(comm_);
+  if (first_to_abort()) nccl_.abort(comm_);
   if (alone) calls_.unlock();
+}
+
+bool NcclCommunicator::first_to_abort() {
+  return !aborted_.exchange(true);
 }
 
 }  // namespace

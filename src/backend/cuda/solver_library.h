@@ -1,5 +1,5 @@
 // cuSOLVER's functions that this backend calls. The library is opened when it is first needed: it is large,
-// and whoever does not use the SVD oracle does not need it.
+// and whoever uses polynomial oracles only does not need it.
 #pragma once
 
 #include <cusolverDn.h>
