@@ -21,15 +21,16 @@ class LaunchedTraining : public testing::Test {
     const test::Finished data = test::run_process({POLAR_BINARY, "data", "prepare", path("text.txt"),
                                                    "--output", path("tokens"), "--tokenizer", "bytes"});
     ASSERT_EQ(data.code, 0) << data.output;
-    test::put(path("config.yaml"),
-              "run: {name: tiny, threads: 1}\n"
-              "model: {architecture: qwen2, vocab_size: 257, hidden_size: 32, num_hidden_layers: 1,\n"
-              "        num_attention_heads: 2, num_key_value_heads: 1, intermediate_size: 32}\n"
-              "batch: {global_tokens: 64}\n"
-              "optimizer: {groups: [{match: ['*'], type: adamw, lr: 1.0e-3}]}\n"
-              "train: {max_steps: 2000}\ncheckpoint: {every_steps: 20, keep_last: 0}\nlog: {every_steps: 20}\n"
-              "data: {sequence_length: 32, tokenizer: bytes, train: [{path: " +
-                  path("tokens") + "/train-*.bin}]}\n");
+    test::put(
+        path("config.yaml"),
+        "run: {name: tiny, threads: 1}\n"
+        "model: {architecture: qwen2, vocab_size: 257, hidden_size: 32, num_hidden_layers: 1,\n"
+        "        num_attention_heads: 2, num_key_value_heads: 1, intermediate_size: 32}\n"
+        "batch: {global_tokens: 64}\n"
+        "optimizer: {groups: [{match: ['*'], type: adamw, lr: 1.0e-3}]}\n"
+        "train: {max_steps: 2000}\ncheckpoint: {every_steps: 20, keep_last: 0}\nlog: {every_steps: 20}\n"
+        "data: {sequence_length: 32, tokenizer: bytes, train: [{path: " +
+            path("tokens") + "/train-*.bin}]}\n");
   }
   std::string path(const std::string& name) const { return directory_ / name; }
   std::vector<std::string> training(const std::string& run, std::vector<std::string> flags) const {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "ops/ops.h"
 #include "fixture.h"
+#include "ops/ops.h"
 #include "train/trainer.h"
 
 namespace polar::test {
