@@ -27,6 +27,7 @@ void add_plan(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_lab(CLI::App& app, Action& action);
+void add_sweep(CLI::App& app, Action& action);
 // Last of all, because it looks at the others' names. If `words` is a command line of `launch`, what is to be
 // started is taken off its end, so that those flags are not read as ours.
 void add_launch(CLI::App& app, Action& action, std::vector<std::string>& words);

@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "command.h"
+#include "launch/worker.h"
 #include "ops/ops.h"
 
 namespace polar {
@@ -82,12 +82,6 @@ size_t end_of_flags(const CLI::App& command, const std::vector<std::string>& wor
   return std::min(i, words.size());
 }
 
-// This binary, for its own subcommands; by its path, under which `ps` shows it.
-std::string own_program() {
-  const std::string path = std::filesystem::read_symlink("/proc/self/exe").string();
-  return path.ends_with(" (deleted)") ? "/proc/self/exe" : path;
-}
-
 // Takes the words that are to be started off the end of `words`.
 void take_command(const CLI::App& app, const CLI::App& command, std::vector<std::string>& words,
                   launch::Options& options) {
@@ -107,7 +101,7 @@ void take_command(const CLI::App& app, const CLI::App& command, std::vector<std:
         "launch: '{0}' is no subcommand that can be started, as `train` is; for another program write\n"
         "polartrain launch [FLAGS] -- {0} ...",
         name);
-  options.command.insert(options.command.begin(), own_program());
+  options.command.insert(options.command.begin(), launch::own_program());
 }
 
 void add_nodes(CLI::App& command, launch::Options& options, Texts& texts) {

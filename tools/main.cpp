@@ -61,6 +61,7 @@ int run(int argc, char** argv) {
   polar::add_report(app, action);
   polar::add_bench(app, action);
   polar::add_lab(app, action);
+  polar::add_sweep(app, action);
   std::vector<std::string> words(argv + 1, argv + argc);
   polar::add_launch(app, action, words);
   const std::string known = argc > 1 && argv[1][0] != '-' ? others_than(app, argv[1]) : "";

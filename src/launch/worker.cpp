@@ -110,6 +110,11 @@ std::string find_program(const std::string& name) {
   fail_usage("cannot start '{}': no such program in PATH (a file of this folder is ./{})", name, name);
 }
 
+std::string own_program() {
+  const std::string path = fs::read_symlink("/proc/self/exe").string();
+  return path.ends_with(" (deleted)") ? "/proc/self/exe" : path;
+}
+
 Worker::Worker(const Options& options, const Assignment& assignment, const std::string& program,
                int local_rank, Console& console)
     : console_(console), rank_(assignment.first_rank + local_rank), local_rank_(local_rank) {

@@ -39,6 +39,9 @@ int default_threads(int processes);
 // The program as execve wants it: with a "/", or found in PATH. Throws Error (exit code 2) if there is none.
 std::string find_program(const std::string& name);
 
+// This binary, for its own subcommands; by its path, under which `ps` shows it.
+std::string own_program();
+
 // The launcher's two ends of a descriptor that is closed when the process ends or another program starts.
 class Descriptor {
  public:

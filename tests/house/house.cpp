@@ -117,10 +117,11 @@ const Arrows& arrows() {
       {"lab", {"optim"}},
       {"config", {"model", "optim", "data"}},
       {"report", {"base"}},
+      {"sweep", {"config", "report", "launch"}},
       {"plan", {"config"}},
       {"eval", {"config", "model", "data", "checkpoint"}},
       {"train", {"config", "model", "optim", "comm", "data", "checkpoint", "report", "plan", "eval"}},
-      {"tools", {"train", "eval", "plan", "report", "launch", "lab"}},
+      {"tools", {"train", "eval", "plan", "report", "launch", "lab", "sweep"}},
   };
   return kArrows;
 }
