@@ -101,7 +101,7 @@ class Checker {
     if (schedule.warmup_steps >= steps)
       refuse(path + ".warmup_steps", "found {}, expected less than train.max_steps = {}",
              schedule.warmup_steps, steps);
-    if (schedule.kind != ScheduleKind::wsd) return;
+    if (schedule.kind != ScheduleKind::wsd && schedule.kind != ScheduleKind::wsd_linear) return;
     const auto decay =
         static_cast<int64_t>(std::llround(schedule.decay_fraction * static_cast<double>(steps)));
     if (schedule.warmup_steps + decay > steps)

@@ -245,7 +245,9 @@ void fields(Visitor& visit, C& c) {
 
 template <class Visitor, Section<ScheduleConfig> C>
 void fields(Visitor& visit, C& c) {
-  visit({.name = "kind", .doc = "the learning rate after warm-up; wsd: stable, then 1-sqrt decay"}, c.kind);
+  visit({.name = "kind",
+         .doc = "the learning rate after warm-up; wsd: stable, then falling as 1 - sqrt, or linearly"},
+        c.kind);
   visit({.name = "warmup_steps",
          .unit = "steps",
          .doc = "the rate rises linearly to lr; less than train.max_steps",
@@ -254,8 +256,8 @@ void fields(Visitor& visit, C& c) {
   visit({.name = "decay_fraction",
          .doc = "share of all steps over which the rate falls",
          .range = between(0, 1),
-         .applies = c.kind == ScheduleKind::wsd,
-         .applies_to = "schedule kind wsd"},
+         .applies = c.kind == ScheduleKind::wsd || c.kind == ScheduleKind::wsd_linear,
+         .applies_to = "schedule kind wsd or wsd_linear"},
         c.decay_fraction);
   visit({.name = "final",
          .doc = "share of lr at the last step",

@@ -85,7 +85,7 @@ struct EnumNames<ScaleKind> {
 };
 template <>
 struct EnumNames<ScheduleKind> {
-  static constexpr std::array<std::string_view, 4> names{"constant", "linear", "cosine", "wsd"};
+  static constexpr std::array<std::string_view, 5> names{"constant", "linear", "cosine", "wsd", "wsd_linear"};
 };
 
 // A value that stands in YAML either as a name or as a list of (a, b, c): oracle.coefficients.

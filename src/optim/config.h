@@ -13,7 +13,7 @@ enum class MomentumKind { first, polar_first, heavy_ball, none };
 enum class OracleKind { newton_schulz, polar_express, qdwh, zolo_pd, gram_eigh, svd };
 enum class ScaleKind { nuclear, rms_match, spectral, jordan, none };
 enum class GroupType { adamw, matrix };
-enum class ScheduleKind { constant, linear, cosine, wsd };
+enum class ScheduleKind { constant, linear, cosine, wsd, wsd_linear };
 
 struct MomentumConfig {
   MomentumKind kind = MomentumKind::first;
@@ -49,7 +49,7 @@ struct ScaleConfig {
 struct ScheduleConfig {
   ScheduleKind kind = ScheduleKind::constant;
   int64_t warmup_steps = 0;
-  double decay_fraction = 0.4;  // wsd: share of all steps over which the rate falls
+  double decay_fraction = 0.4;  // wsd, wsd_linear: share of all steps over which the rate falls
   double final = 0.0;           // share of lr at the last step
 
   bool operator==(const ScheduleConfig&) const = default;

@@ -10,7 +10,7 @@ namespace {
 // The first step of the decay: the last one at the full rate.
 int64_t decay_start(const ScheduleConfig& schedule, int64_t last) {
   const int64_t after_warmup = std::max<int64_t>(schedule.warmup_steps - 1, 0);
-  if (schedule.kind != ScheduleKind::wsd) return after_warmup;
+  if (schedule.kind != ScheduleKind::wsd && schedule.kind != ScheduleKind::wsd_linear) return after_warmup;
   const auto decay_steps = std::llround(schedule.decay_fraction * static_cast<double>(last + 1));
   return std::max(after_warmup, last - std::max<int64_t>(decay_steps, 1));
 }
@@ -19,6 +19,7 @@ int64_t decay_start(const ScheduleConfig& schedule, int64_t last) {
 double remaining(ScheduleKind kind, double p) {
   switch (kind) {
     case ScheduleKind::linear:
+    case ScheduleKind::wsd_linear:
       return 1.0 - p;
     case ScheduleKind::cosine:
       return 0.5 * (1.0 + std::cos(std::numbers::pi * p));

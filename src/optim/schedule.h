@@ -14,6 +14,7 @@ namespace polar {
 //   cosine    final + (1 - final) (1 + cos(pi p)) / 2     start = max(w - 1, 0)
 //   wsd       1, then final + (1 - final) (1 - sqrt(p)) over the last round(decay_fraction * max_steps) steps
 //             (at least one, never into the warm-up)      p = (step - start) / (last - start)
+//   wsd_linear  the same with 1 - p instead of 1 - sqrt(p)
 // The decaying kinds have exactly `final` at step `last` and from there on (a one-step run included).
 double learning_rate_factor(const ScheduleConfig& schedule, int64_t step, int64_t max_steps);
 

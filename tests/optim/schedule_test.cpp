@@ -13,7 +13,8 @@ ScheduleConfig schedule(ScheduleKind kind, int64_t warmup, double final, double 
   return {.kind = kind, .warmup_steps = warmup, .decay_fraction = decay_fraction, .final = final};
 }
 
-const ScheduleKind kDecaying[] = {ScheduleKind::linear, ScheduleKind::cosine, ScheduleKind::wsd};
+const ScheduleKind kDecaying[] = {ScheduleKind::linear, ScheduleKind::cosine, ScheduleKind::wsd,
+                                  ScheduleKind::wsd_linear};
 
 TEST(Schedule, EndsAreExact) {
   for (const ScheduleKind kind : kDecaying)
@@ -50,6 +51,10 @@ TEST(Schedule, FormulasInBetween) {
   EXPECT_EQ(learning_rate_factor(wsd, 59, 100), 1.0);
   EXPECT_LT(learning_rate_factor(wsd, 60, 100), 1.0);
   EXPECT_NEAR(learning_rate_factor(wsd, 69, 100), 0.5, 1e-15);
+  const ScheduleConfig straight = schedule(ScheduleKind::wsd_linear, 5, 0.2);
+  EXPECT_EQ(learning_rate_factor(straight, 59, 100), 1.0);
+  EXPECT_NEAR(learning_rate_factor(straight, 69, 100), 0.8, 1e-15);
+  EXPECT_NEAR(learning_rate_factor(straight, 89, 100), 0.4, 1e-15);
   // The decay never eats the warm-up.
   EXPECT_EQ(learning_rate_factor(schedule(ScheduleKind::wsd, 50, 0.0, 1.0), 24, 100), 0.5);
 }
