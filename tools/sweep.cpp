@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "command.h"
 #include "launch/worker.h"
+#include "sweep/compare.h"
 #include "sweep/runner.h"
 #include "sweep/table.h"
 
@@ -40,7 +41,24 @@ struct SweepOptions {
   int64_t seeds = 1;
   int jobs = 1, threads = 0;
   bool dry_run = false, extend = false;
+  std::vector<std::filesystem::path> compare;
 };
+
+// --compare: one table of several sweeps that have been run.
+ExitCode compare_sweeps(const SweepOptions& options) {
+  if (!options.config.empty() || !options.grids.empty())
+    fail_usage("--compare takes directories of sweeps that have been run, and no CONFIG and no --grid");
+  const std::vector<sweep::Compared> sweeps = sweep::load_sweeps(options.compare);
+  const std::string table = sweep::comparison_table(sweeps);
+  std::printf("%s", table.c_str());
+  if (options.output.empty()) return ExitCode::done;
+  const std::filesystem::path directory = options.output;
+  std::filesystem::create_directories(directory);
+  write_file_atomically(directory / "comparison.md", table);
+  write_file_atomically(directory / "comparison.json", sweep::comparison_json(sweeps, program_version()));
+  log::info("written to {} (comparison.md, comparison.json)", directory.string());
+  return ExitCode::done;
+}
 
 std::filesystem::path output_of(const SweepOptions& options, const sweep::Definition& definition) {
   return options.output.empty() ? definition.experiments.front().run.dir + "-sweep" : options.output;
@@ -55,6 +73,8 @@ void list_points(const sweep::Definition& definition, const std::filesystem::pat
 }
 
 ExitCode run_sweep(const SweepOptions& options) {
+  if (options.config.empty())
+    fail_usage("sweep: found no CONFIG; `polartrain sweep --help` shows an example");
   const sweep::Definition definition =
       sweep::define(options.config, options.overrides, options.grids, options.seeds);
   const std::filesystem::path directory = output_of(options, definition);
@@ -81,7 +101,7 @@ ExitCode run_sweep(const SweepOptions& options) {
 void add_sweep(CLI::App& app, Action& action) {
   auto options = std::make_shared<SweepOptions>();
   CLI::App* command = app.add_subcommand("sweep", "Train over a grid of settings and seeds, and rank them");
-  command->add_option("config", options->config, "The experiment that all points begin with")->required();
+  command->add_option("config", options->config, "The experiment that all points begin with");
   command->add_option("overrides", options->overrides, "Dotted keys for all points, e.g. train.max_steps=20");
   command->add_option("--grid", options->grids, "A key and its values: key=v1,v2,... (repeatable)")
       ->allow_extra_args(false);
@@ -99,8 +119,17 @@ void add_sweep(CLI::App& app, Action& action) {
   command->add_flag("--extend", options->extend,
                     "Go on with more values of the same keys, or more seeds, than before");
   command->add_flag("--dry-run", options->dry_run, "List the points and stop");
+  command->add_option(
+      "--compare", options->compare,
+      "Directories of sweeps: one table of their best points, how much the loss depends on the values, "
+      "and the cost of a step relative to the first one's; into OUTPUT/comparison.md and .json if given");
+  for (CLI::Option* option : command->get_options())
+    if (option->get_items_expected_max() == 1 && option->get_name() != "--grid")
+      option->take_last();  // for scripts
   command->footer(kFooter);
-  command->callback([options, &action] { action = [options] { return run_sweep(*options); }; });
+  command->callback([options, &action] {
+    action = [options] { return options->compare.empty() ? run_sweep(*options) : compare_sweeps(*options); };
+  });
 }
 
 }  // namespace polar

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "sweep/sweep_file.h"
+#include "sweep/results.h"
 
 namespace polar::sweep {
 namespace {
@@ -99,7 +99,7 @@ fs::path output_file(const fs::path& sweep, const Point& point, uint64_t seed) {
 std::vector<std::string> differences(const fs::path& sweep, const Definition& definition, bool extend) {
   std::vector<std::string> result;
   if (!fs::exists(sweep / kSweepFile)) return result;
-  const KeptDefinition before = read_definition(sweep);
+  const Definition before = read_definition(sweep);
   compare_grids(before.grids, definition.grids, extend, result);
   if (before.seeds != definition.seeds && !(extend && before.seeds < definition.seeds))
     result.push_back(fmt::format("--seeds: {} -> {}", before.seeds, definition.seeds));

@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "report/metrics.h"
-#include "sweep/sweep_file.h"
 
 namespace polar::sweep {
 namespace {
@@ -35,6 +34,7 @@ Json json_of(const RunResult& run) {
           {"step_seconds", optional_number(run.step_seconds)},
           {"steps", run.steps},
           {"seconds", run.seconds},
+          {"cpu_seconds", run.cpu_seconds},
           {"exit_code", run.exit_code},
           {"message", run.message}};
 }
@@ -52,6 +52,7 @@ RunResult run_of(const Json& json) {
   run.step_seconds = number_or_none(json.at("step_seconds"));
   run.steps = json.at("steps").get<int64_t>();
   run.seconds = json.at("seconds").get<double>();
+  run.cpu_seconds = json.at("cpu_seconds").get<double>();
   run.exit_code = json.at("exit_code").get<int>();
   run.message = json.at("message").get<std::string>();
   return run;
@@ -223,15 +224,19 @@ std::string to_json(const Definition& definition, const Results& results, const 
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-KeptDefinition read_definition(const fs::path& sweep) {
+Definition read_definition(const fs::path& sweep) {
   return read_sweep_file(sweep, [](const Json& json) {
     const Json& kept = json.at("definition");
-    KeptDefinition definition;
+    Definition definition;
+    definition.config = kept.at("config").get<std::string>();
+    definition.overrides = kept.at("overrides").get<std::vector<std::string>>();
     for (const Json& grid : kept.at("grids"))
       definition.grids.push_back({.keys = grid.at("keys").get<std::vector<std::string>>(),
                                   .values = grid.at("values").get<std::vector<std::string>>(),
                                   .name = grid.at("name").get<std::string>()});
+    definition.first_seed = kept.at("first_seed").get<uint64_t>();
     definition.seeds = kept.at("seeds").get<int64_t>();
+    definition.points = product(definition.grids);
     return definition;
   });
 }
@@ -251,7 +256,6 @@ Results load_results(const fs::path& sweep, const Definition& definition) {
         if (definition.points[p].name != name) continue;
         for (const Json& run : point.at("runs")) {
           const RunResult result = run_of(run);
-          if (!fs::exists(run_directory(sweep, definition.points[p], result.seed))) continue;
           for (RunResult& slot : results.points[p])
             if (slot.seed == result.seed) slot = result;
         }

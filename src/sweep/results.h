@@ -11,6 +11,8 @@
 
 namespace polar::sweep {
 
+inline constexpr const char* kSweepFile = "sweep.json";
+
 // diverged: stopped by the loss guard, or the validation loss is not finite; the same again would end the
 // same way. failed: anything else that went wrong; stopped: by a signal, it goes on from its checkpoint.
 enum class State { pending, done, diverged, failed, stopped };
@@ -25,6 +27,7 @@ struct RunResult {
   std::optional<double> step_seconds;   // median over the logged steps
   int64_t steps = 0;                    // logged so far
   double seconds = 0.0;                 // that its processes have taken
+  double cpu_seconds = 0.0;             // of all their threads
   int exit_code = 0;                    // of its last process; 128 + the signal that ended it
   std::string message;                  // the last that it said, if it is not done
 };
@@ -62,8 +65,12 @@ void read_run(const std::filesystem::path& run, int64_t max_steps, int64_t globa
 // DIR/sweep.json: definition, ranking and results, numbers with all digits.
 std::string to_json(const Definition& definition, const Results& results, const std::string& program);
 
+// What DIR/sweep.json says that the sweep is; without experiments. Errors: no such file, damaged, of another
+// format.
+Definition read_definition(const std::filesystem::path& sweep);
+
 // The results of the definition's points and seeds as far as DIR/sweep.json has them; what it has not is
-// pending, and so is a run whose directory is gone. Errors: a file that is damaged.
+// pending. Errors: a file that is damaged.
 Results load_results(const std::filesystem::path& sweep, const Definition& definition);
 
 }  // namespace polar::sweep

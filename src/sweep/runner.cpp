@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,7 +17,6 @@
 #include "launch/worker.h"
 #include "report/progress.h"
 #include "sweep/child.h"
-#include "sweep/sweep_file.h"
 
 namespace polar::sweep {
 namespace {
@@ -28,6 +28,10 @@ constexpr double kSameRequest = 1.0;  // s, within which the same signal is the 
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double seconds_of(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
 }
 
 // While it lives, the signals that a sweep acts on are blocked and fetched by next().
@@ -143,12 +147,14 @@ class Runner {
   void collect() {
     for (size_t i = 0; i < running_.size();) {
       int status = 0;
-      if (waitpid(running_[i].pid, &status, WNOHANG) != running_[i].pid) {
+      rusage used{};
+      if (wait4(running_[i].pid, &status, WNOHANG, &used) != running_[i].pid) {
         ++i;
         continue;
       }
       const Running ended = running_[i];
       running_.erase(running_.begin() + static_cast<long>(i));
+      result(ended.job).cpu_seconds += seconds_of(used.ru_utime) + seconds_of(used.ru_stime);
       note(ended, launch::exit_code_of(status));
     }
   }
@@ -232,6 +238,15 @@ void check_same(const Definition& definition, const RunnerOptions& options) {
       options.directory.string(), fmt::join(different, "\n  "));
 }
 
+// A run whose directory somebody has removed is to be done again.
+void forget_lost_runs(const Definition& definition, const fs::path& directory, Results& results) {
+  for (size_t p = 0; p < results.points.size(); ++p)
+    for (RunResult& run : results.points[p])
+      if (!fs::exists(run_directory(directory, definition.points[p], run.seed)))
+        run = RunResult{
+            .seed = run.seed, .val_loss = {}, .bits_per_byte = {}, .step_seconds = {}, .message = {}};
+}
+
 }  // namespace
 
 SweepLock::SweepLock(const fs::path& sweep) {
@@ -257,6 +272,7 @@ Outcome run(const Definition& definition, const RunnerOptions& options) {
   check_same(definition, options);
   keep(options.directory, definition);
   Outcome outcome{.results = load_results(options.directory, definition)};
+  forget_lost_runs(definition, options.directory, outcome.results);
   outcome.code = Runner(definition, options, outcome.results).run();
   return outcome;
 }

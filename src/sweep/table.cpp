@@ -9,11 +9,40 @@ namespace {
 
 using Row = std::vector<std::string>;
 
-// `left`: how many columns are text.
+Row row_of(const Definition& definition, const Results& results, const Ranked& ranked) {
+  const Point& point = definition.points[ranked.point];
+  Row row{ranked.rank == 0 ? "-" : std::to_string(ranked.rank)};
+  for (size_t g = 0; g < definition.grids.size(); ++g)
+    row.push_back(definition.grids[g].values[point.choice[g]]);
+  if (definition.grids.empty()) row.push_back(point.name);
+  const auto number = [&](double Spread::*value) {
+    return ranked.spread ? loss_text((*ranked.spread).*value) : std::string("-");
+  };
+  row.push_back(number(&Spread::mean));
+  row.push_back(ranked.spread && ranked.spread->count > 1 ? number(&Spread::deviation) : "-");
+  row.push_back(number(&Spread::low));
+  row.push_back(number(&Spread::high));
+  row.push_back(
+      fmt::format("{}/{}", ranked.spread ? ranked.spread->count : 0, results.points[ranked.point].size()));
+  return row;
+}
+
+}  // namespace
+
+namespace {
+
+// Characters, not bytes, of UTF-8.
+size_t width_of(const std::string& text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+}  // namespace
+
 std::string markdown(const std::vector<Row>& rows, size_t left) {
   std::vector<size_t> widths(rows.front().size(), 3);
   for (const Row& row : rows)
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], width_of(row[c]));
   std::string text;
   for (size_t r = 0; r < rows.size(); ++r) {
     for (size_t c = 0; c < rows[r].size(); ++c)
@@ -28,27 +57,9 @@ std::string markdown(const std::vector<Row>& rows, size_t left) {
   return text;
 }
 
-Row row_of(const Definition& definition, const Results& results, const Ranked& ranked) {
-  const Point& point = definition.points[ranked.point];
-  Row row{ranked.rank == 0 ? "-" : std::to_string(ranked.rank)};
-  for (size_t g = 0; g < definition.grids.size(); ++g)
-    row.push_back(definition.grids[g].values[point.choice[g]]);
-  if (definition.grids.empty()) row.push_back(point.name);
-  const auto number = [&](double Spread::*value) {
-    if (!ranked.spread) return std::string("-");
-    const double loss = (*ranked.spread).*value;
-    return loss < 1e4 ? fmt::format("{:.4f}", loss) : fmt::format("{:.3g}", loss);
-  };
-  row.push_back(number(&Spread::mean));
-  row.push_back(ranked.spread && ranked.spread->count > 1 ? number(&Spread::deviation) : "-");
-  row.push_back(number(&Spread::low));
-  row.push_back(number(&Spread::high));
-  row.push_back(
-      fmt::format("{}/{}", ranked.spread ? ranked.spread->count : 0, results.points[ranked.point].size()));
-  return row;
+std::string loss_text(double loss) {
+  return loss < 1e4 ? fmt::format("{:.4f}", loss) : fmt::format("{:.3g}", loss);
 }
-
-}  // namespace
 
 std::string shortfall(const Results& results) {
   size_t runs = 0;

@@ -43,12 +43,62 @@ INSTANTIATE_TEST_SUITE_P(Configs, Preset, ::testing::ValuesIn(complete_configura
                          });
 
 TEST(Presets, AreAllThere) {
-  for (const char* name :
-       {"demo.yaml", "reference.yaml", "models/qwen2.5-0.5b.yaml", "models/qwen2.5-1.5b.yaml",
-        "models/qwen2.5-3b.yaml", "models/qwen3-0.6b.yaml", "models/qwen3-1.7b.yaml", "models/124m.yaml",
-        "models/polargrad-540m.yaml", "bench/3m.yaml", "bench/16m.yaml", "learning/adamw.yaml",
-        "learning/muon.yaml", "learning/polargrad.yaml"})
+  for (const char* name : {"demo.yaml",
+                           "reference.yaml",
+                           "models/qwen2.5-0.5b.yaml",
+                           "models/qwen2.5-1.5b.yaml",
+                           "models/qwen2.5-3b.yaml",
+                           "models/qwen3-0.6b.yaml",
+                           "models/qwen3-1.7b.yaml",
+                           "models/124m.yaml",
+                           "models/polargrad-540m.yaml",
+                           "bench/3m.yaml",
+                           "bench/16m.yaml",
+                           "learning/adamw.yaml",
+                           "learning/muon.yaml",
+                           "learning/polargrad.yaml",
+                           "study/adamw.yaml",
+                           "study/muon.yaml",
+                           "study/polargrad.yaml",
+                           "study/muon-polarsgdm.yaml",
+                           "study/qwen2.5-540m-adamw.yaml",
+                           "study/qwen2.5-540m-muon.yaml",
+                           "study/qwen2.5-540m-muon-polarsgdm.yaml"})
     EXPECT_TRUE(fs::is_regular_file(kConfigs / name)) << name;
+}
+
+// The three settings of the paper's Qwen2.5 pre-training (arXiv 2505.21799, section 6.4) differ in nothing
+// but this.
+TEST(Presets, ThePapersQwenRuns) {
+  const auto preset = [](const char* name) { return load_experiment(kConfigs / "study" / name, {}); };
+  const Experiment adamw = preset("qwen2.5-540m-adamw.yaml"), muon = preset("qwen2.5-540m-muon.yaml");
+  const Experiment polar = preset("qwen2.5-540m-muon-polarsgdm.yaml");
+  for (const Experiment& e : {adamw, muon, polar}) {
+    EXPECT_EQ(e.model, polar.model);
+    EXPECT_EQ(e.data, polar.data);
+    EXPECT_EQ(e.batch.global_tokens, 16 * 512);
+    EXPECT_EQ(e.train.max_steps, 13'300);
+    EXPECT_EQ(e.optimizer.clip_norm, 0.0);
+    for (const GroupConfig& group : e.optimizer.groups) EXPECT_EQ(group.lr, 1e-3);
+  }
+  EXPECT_EQ(adamw.schedule, (ScheduleConfig{.kind = ScheduleKind::cosine, .warmup_steps = 100}));
+  EXPECT_EQ(muon.schedule, (ScheduleConfig{.kind = ScheduleKind::wsd_linear, .decay_fraction = 0.4}));
+  EXPECT_EQ(polar.schedule, muon.schedule);
+  ASSERT_EQ(adamw.optimizer.groups.size(), 1u);
+  ASSERT_EQ(muon.optimizer.groups.size(), 2u);
+  ASSERT_EQ(polar.optimizer.groups.size(), 3u);
+  EXPECT_EQ(adamw.optimizer.groups[0].weight_decay, 0.1);
+  EXPECT_EQ(polar.optimizer.groups[0], muon.optimizer.groups[0]);
+  const GroupConfig &hidden = muon.optimizer.groups[0], &ends = polar.optimizer.groups[1];
+  EXPECT_EQ(hidden.momentum,
+            (MomentumConfig{.kind = MomentumKind::heavy_ball, .beta = 0.95, .nesterov = true}));
+  EXPECT_EQ(hidden.scale.kind, ScaleKind::rms_match);
+  EXPECT_EQ(hidden.weight_decay, 0.0);
+  EXPECT_EQ(ends.match, (std::vector<std::string>{"model.embed_tokens.weight", "lm_head.weight"}));
+  EXPECT_EQ(ends.momentum, (MomentumConfig{.kind = MomentumKind::first, .beta = 0.5, .nesterov = false}));
+  EXPECT_EQ(ends.oracle.kind, OracleKind::qdwh);
+  EXPECT_EQ(ends.oracle.steps, 5);
+  EXPECT_EQ(ends.scale, (ScaleConfig{.kind = ScaleKind::nuclear, .alpha = 1.0, .factor = 1.0}));
 }
 
 // Dotted keys of a tree, positions in lists as "N".

@@ -29,7 +29,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Known{"models/qwen2.5-3b", 3'085'938'688}, Known{"models/qwen3-0.6b", 596'049'920},
                     Known{"models/qwen3-1.7b", 1'720'574'976}, Known{"models/polargrad-540m", 540'865'536},
                     Known{"models/124m", 123'588'864}, Known{"demo", 5'770'880}, Known{"bench/3m", 3'148'608},
-                    Known{"bench/16m", 15'736'192}));
+                    Known{"bench/16m", 15'736'192}, Known{"study/adamw", 1'069'120},
+                    Known{"study/muon-polarsgdm", 1'069'120}, Known{"study/qwen2.5-540m-adamw", 540'865'536},
+                    Known{"study/qwen2.5-540m-muon", 540'865'536},
+                    Known{"study/qwen2.5-540m-muon-polarsgdm", 540'865'536}));
 
 }  // namespace
 }  // namespace polar::test

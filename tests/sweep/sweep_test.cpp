@@ -88,8 +88,8 @@ TEST_F(Sweep, RanksAndIsNotRunAgain) {
 }
 
 TEST_F(Sweep, CutAtAnyTimeItGoesOnToTheSameBits) {
-  const std::vector<std::string> arguments{"--grid", "optimizer.groups.0.lr=1e-3,1e-2", "train.max_steps=3000",
-                                           "checkpoint.every_steps=50"};
+  const std::vector<std::string> arguments{"--grid", "optimizer.groups.0.lr=1e-3,1e-2",
+                                           "train.max_steps=3000", "checkpoint.every_steps=50"};
   const std::vector<std::string> runs{"lr=1e-3/seed-5", "lr=1e-2/seed-5"};
   ASSERT_EQ(sweep("whole", arguments).code, 0);
 
