@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The optimizer study: AdamW, Muon, PolarGrad, Muon + PolarSGDM and SOAP at equal tokens on Jane Austen's six novels, each
-# with its own grid of learning rates and several seeds (configs/study).
+# The optimizer study: AdamW, Muon, PolarGrad and Muon + PolarSGDM at equal tokens on Jane Austen's six
+# novels, each with its own grid of learning rates and several seeds (configs/study).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,10 +8,11 @@ usage() {
   cat <<'MSG'
 usage: tools/bench/study.sh [flags of polartrain sweep] [key=value ...]
 
-Writes the novels (needs the Debian package r-cran-janeaustenr), trains a tokenizer of 2048 pieces, prepares the shards,
-runs a sweep per optimizer (5 rates x 3 seeds; together some 15 minutes on two idle cores) in runs/study/<optimizer> and
-prints one table, which is also in runs/study/comparison.md and .json. Called again it goes on where it was cut.
-STUDY_OPTIMIZERS chooses some of them. Tune --jobs and --threads to the machine (2 and 1).
+Writes the novels (needs the Debian package r-cran-janeaustenr), trains a tokenizer of 2048 pieces, prepares
+the shards, runs a sweep per optimizer (5 rates x 3 seeds; together some 15 minutes on two idle cores) in
+runs/study/<optimizer> and prints one table, which is also in runs/study/comparison.md and .json. Called again
+it goes on where it was cut. STUDY_OPTIMIZERS chooses some of them. Tune --jobs and --threads to the machine
+(2 and 1).
 Example: STUDY_OPTIMIZERS="adamw muon" tools/bench/study.sh --jobs 8
 MSG
 }
@@ -28,7 +29,7 @@ fi
 rates_of() {
   case "$1" in
     adamw) echo optimizer.groups.0.lr=2.5e-4,5e-4,1e-3,2e-3,4e-3 ;;
-    muon | soap) echo optimizer.groups.0.lr=5e-4,1e-3,2e-3,4e-3,8e-3 ;;
+    muon) echo optimizer.groups.0.lr=5e-4,1e-3,2e-3,4e-3,8e-3 ;;
     polargrad) echo optimizer.groups.0.lr=0.0075,0.015,0.03,0.06,0.12 ;;
     muon-polarsgdm) echo optimizer.groups.1.lr=0.25,0.5,1,2,4 ;;
     *) echo "study: there is no optimizer '$1'" >&2; return 1 ;;
@@ -37,11 +38,11 @@ rates_of() {
 
 failed=0
 sweeps=()
-for optimizer in ${STUDY_OPTIMIZERS:-adamw muon polargrad muon-polarsgdm soap}; do
+for optimizer in ${STUDY_OPTIMIZERS:-adamw muon polargrad muon-polarsgdm}; do
   rates=$(rates_of "$optimizer")
   code=0
-  "$polartrain" sweep "configs/study/$optimizer.yaml" --grid "$rates" --seeds 3 --output "runs/study/$optimizer" \
-    --jobs 2 --threads 1 "$@" || code=$?
+  "$polartrain" sweep "configs/study/$optimizer.yaml" --grid "$rates" --seeds 3 --jobs 2 --threads 1 \
+    --output "runs/study/$optimizer" "$@" || code=$?
   if [ "$code" -gt 1 ]; then exit "$code"; fi # 1: a run has failed, which the table says
   if [ "$code" -ne 0 ]; then failed=1; fi
   sweeps+=("runs/study/$optimizer")

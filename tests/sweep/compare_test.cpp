@@ -1,0 +1,119 @@
+// Several sweeps in one table, from results that are known.
+#include "sweep/compare.h"
+
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "temporary.h"
+
+namespace polar::sweep {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+RunResult done(double loss, double step_seconds, double cpu_seconds) {
+  RunResult run;
+  run.state = State::done;
+  run.val_loss = loss;
+  run.step_seconds = step_seconds;
+  run.cpu_seconds = cpu_seconds;
+  return run;
+}
+
+RunResult diverged() {
+  RunResult run;
+  run.state = State::diverged;
+  return run;
+}
+
+Compared sweep(const std::string& name, const std::vector<std::string>& grids,
+               const std::vector<std::vector<RunResult>>& points) {
+  Compared result{.name = name, .definition = {}, .results = {points}};
+  result.definition.grids = parse_grids(grids);
+  result.definition.points = product(result.definition.grids);
+  result.definition.seeds = static_cast<int64_t>(points.front().size());
+  return result;
+}
+
+// The rates are not in order, as somebody may have written them.
+const Compared kFirst = sweep("first", {"o.lr=4e-3,1e-3,2e-3"},
+                              {{done(5.5, 0.1, 11), done(5.5, 0.1, 10)},
+                               {done(5.25, 0.1, 10), done(5.25, 0.1, 12)},
+                               {done(4.5, 0.1, 14), done(5.5, 0.3, 11)}});
+const Compared kSecond =
+    sweep("second", {"o.lr=1,2", "o.beta=0.9,0.5"},
+          {{done(4.0, 0.2, 33)}, {done(4.25, 0.2, 33)}, {diverged()}, {done(4.5, 0.2, 33)}});
+
+TEST(Compare, NeighboursAreThoseNextInSize) {
+  const Summary summary = summarize(kFirst);
+  ASSERT_TRUE(summary.best);
+  EXPECT_EQ(summary.best->spread->mean, 5.0);
+  ASSERT_EQ(summary.sensitivities.size(), 1u);
+  EXPECT_EQ(summary.sensitivities[0].best, "2e-3");
+  EXPECT_EQ(summary.sensitivities[0].below->value, "1e-3");
+  EXPECT_EQ(*summary.sensitivities[0].below->penalty, 0.25);
+  EXPECT_EQ(summary.sensitivities[0].above->value, "4e-3");
+  EXPECT_EQ(*summary.sensitivities[0].above->penalty, 0.5);
+}
+
+TEST(Compare, EndsOfGridsAndDivergedNeighboursAreSaid) {
+  const Summary summary = summarize(kSecond);
+  ASSERT_EQ(summary.sensitivities.size(), 2u);
+  EXPECT_FALSE(summary.sensitivities[0].below);
+  EXPECT_FALSE(summary.sensitivities[0].above->penalty);
+  EXPECT_EQ(summary.sensitivities[0].above->why_not, "diverged");
+  EXPECT_EQ(*summary.sensitivities[1].below->penalty, 0.25);
+  EXPECT_FALSE(summary.sensitivities[1].above);
+}
+
+TEST(Compare, TheTableIsOrderedByLossAndRelatesCostsToTheFirst) {
+  const std::string table = comparison_table({kFirst, kSecond});
+  const size_t first = table.find("| first "), second = table.find("| second ");
+  EXPECT_LT(second, first);
+  EXPECT_THAT(table.substr(first), HasSubstr("5.0000 ± 0.7071 |  4.5000 to 5.5000 |     2 |"));
+  EXPECT_THAT(table.substr(first), HasSubstr("+0.2500 (1e-3)"));
+  EXPECT_THAT(table.substr(second), HasSubstr("lr end of grid; beta +0.2500 (0.5)"));
+  EXPECT_THAT(table.substr(second), HasSubstr("lr diverged (2); beta end of grid"));
+  EXPECT_THAT(table.substr(second, first - second), HasSubstr("200.0 ms |     2.00 |   33.0 s |     3.00 |"));
+  EXPECT_THAT(table, HasSubstr("* second: 1 of 4 runs have no result: 1 diverged"));
+  EXPECT_THAT(table, HasSubstr("* second: the best lr is the smallest of those tried (1)"));
+  EXPECT_THAT(table, HasSubstr("* second: the best beta is the largest of those tried (0.9)"));
+  EXPECT_THAT(table, Not(HasSubstr("* first")));
+}
+
+TEST(Compare, ASweepWithoutAnyResultIsLast) {
+  const Compared none = sweep("none", {}, {{RunResult{}}});
+  const std::string table = comparison_table({none, kFirst});
+  EXPECT_LT(table.find("| first "), table.find("| none "));
+  EXPECT_THAT(table, HasSubstr("* none: 1 of 1 runs have no result: 1 pending"));
+}
+
+TEST(Compare, TheFileHoldsEveryLoss) {
+  const auto json = nlohmann::json::parse(comparison_json({kFirst, kSecond}, "test"));
+  EXPECT_EQ(json["sweeps"][0]["best"]["mean"], 5.0);
+  EXPECT_EQ(json["sweeps"][0]["points"][2]["runs"][0]["val_loss"], 4.5);
+  EXPECT_EQ(json["sweeps"][0]["sensitivity"]["lr"]["above"]["penalty"], 0.5);
+  EXPECT_EQ(json["sweeps"][1]["sensitivity"]["lr"]["above"]["state"], "diverged");
+  EXPECT_TRUE(json["sweeps"][1]["sensitivity"]["lr"]["below"].is_null());
+}
+
+TEST(Compare, SweepsAreReadFromTheirDirectories) {
+  test::TemporaryDirectory directory;
+  test::put(directory / "one/sweep.json", to_json(kSecond.definition, kSecond.results, "test"));
+  const std::vector<Compared> sweeps = load_sweeps({directory / "one/"});
+  EXPECT_EQ(sweeps[0].name, "one");
+  EXPECT_EQ(summarize(sweeps[0]).best->spread->mean, 4.0);
+  try {
+    load_sweeps({directory / "none"});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::bad_usage);
+    EXPECT_THAT(e.what(), HasSubstr("expected the directory of a sweep"));
+  }
+}
+
+}  // namespace
+}  // namespace polar::sweep
