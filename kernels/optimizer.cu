@@ -1,8 +1,9 @@
 // Element-wise optimizer updates, bound by memory. Floor in bytes an element: adamw 28 (parameter, m and v
 // read and written, gradient read), 2 more with a BF16 copy; momentum_update 12 (buffer read and written,
 // gradient read) and 4 or 2 for `out`; matrix_update 12 (parameter read and written, direction read), 2 more
-// with a copy. All in place. What all elements share (powers of beta or of a norm) is computed by one thread
-// of each block; a block does many pieces. Arithmetic in float, what is shared in double.
+// with a copy. The last two take a batch of matrices, one a gridDim.y. All in place. What all elements share
+// (powers of beta or of a norm) is computed by one thread of each block; a block does many pieces. Arithmetic
+// in float, what is shared in double.
 #include "optimizer.h"
 
 #include <cmath>
@@ -155,7 +156,8 @@ __global__ void __launch_bounds__(kUpdateThreads) adamw_kernel(AdamWArguments ar
       const float gradient = s.gradient_scale * g[i];
       m[i] += gain1 * (gradient - m[i]);
       v[i] = beta2 * v[i] + gain2 * gradient * gradient;
-      p[i] = s.keep * p[i] - s.step * m[i] / (sqrtf(v[i]) + s.eps);
+      const float keep = args.cautious && m[i] * p[i] < 0.0f ? 1.0f : s.keep;
+      p[i] = keep * p[i] - s.step * m[i] / (sqrtf(v[i]) + s.eps);
     }
     store_piece<whole.value>(args.parameter + first, valid, p);
     store_piece<whole.value>(args.m + first, valid, m);
@@ -171,33 +173,61 @@ cudaError_t adamw(const AdamWArguments& args, cudaStream_t stream) {
                        args, aligned);
 }
 
+// --- batches of matrices ---
+
+__device__ __forceinline__ int64_t place_of(const double* places, int64_t matrix, int64_t count) {
+  return places == nullptr ? matrix * count : static_cast<int64_t>(places[matrix]);
+}
+__device__ __forceinline__ Floats from_element(const Floats& x, int64_t element) {
+  if (x.data == nullptr) return x;
+  const int64_t bytes = element * (x.is_bf16 ? 2 : 4);
+  return {static_cast<char*>(x.data) + bytes, x.is_bf16};
+}
+// Do matrices that begin at multiples of `count` begin at pieces? What `places` says, a block finds out.
+constexpr bool stride_aligned(int64_t count, int64_t batch) {
+  return batch == 1 || count % kUpdateWidth == 0;
+}
+inline LaunchConfig update_launch(int64_t count, int64_t batch, cudaStream_t stream) {
+  return LaunchConfig(dim3(update_blocks(count), static_cast<unsigned>(batch)), kUpdateThreads, 0, stream);
+}
+
 // --- momentum ---
 
 __global__ void __launch_bounds__(kUpdateThreads)
     momentum_update_kernel(MomentumArguments args, bool aligned) {
   if (args.control[kControlPlaceApply] == 0.0) return;
-  const auto gain = static_cast<float>(args.gain * args.control[kControlPlaceGradientScale]);
-  for_each_update_piece(args.count, aligned, [&](auto whole, int64_t first, int64_t valid) {
-    const FloatsPiece<whole.value> gradient(args.gradient, first, valid);
-    float g[kUpdateWidth], b[kUpdateWidth] = {};
-    if (args.beta != 0.0f) FloatsPiece<whole.value>(args.buffer, first, valid).get(b);
-    gradient.get(g);
+  const int64_t matrix = blockIdx.y, place = place_of(args.places, matrix, args.count);
+  const Floats gradients = from_element(args.gradient, place),
+               buffer = from_element(args.buffer, matrix * args.count),
+               out = from_element(args.out, matrix * args.count);
+  const double scale = args.control[kControlPlaceGradientScale];
+  const float beta = args.beta_now == nullptr ? args.beta : static_cast<float>(*args.beta_now);
+  const auto gain = static_cast<float>(
+      (args.beta_now != nullptr && args.average ? 1.0 - *args.beta_now : args.gain) * scale);
+  const auto before = static_cast<float>(args.interpolation),
+             news = static_cast<float>((1.0 - args.interpolation) * scale);
+  for_each_update_piece(args.count, aligned && place % kUpdateWidth == 0,
+                        [&](auto whole, int64_t first, int64_t valid) {
+                          const FloatsPiece<whole.value> gradient(gradients, first, valid);
+                          float g[kUpdateWidth], b[kUpdateWidth] = {}, o[kUpdateWidth];
+                          if (beta != 0.0f || before != 0.0f)
+                            FloatsPiece<whole.value>(buffer, first, valid).get(b);
+                          gradient.get(g);
 #pragma unroll
-    for (int i = 0; i < kUpdateWidth; ++i) b[i] = args.beta * b[i] + gain * g[i];
-    store_floats<whole.value>(args.buffer, first, valid, b);
-    if (args.out.data == nullptr) return;
-#pragma unroll
-    for (int i = 0; i < kUpdateWidth; ++i)
-      if (args.nesterov) b[i] = args.beta * b[i] + gain * g[i];
-    store_floats<whole.value>(args.out, first, valid, b);
-  });
+                          for (int i = 0; i < kUpdateWidth; ++i) {
+                            o[i] = before * b[i] + news * g[i];
+                            b[i] = beta * b[i] + gain * g[i];
+                            if (before == 0.0f) o[i] = args.nesterov ? beta * b[i] + gain * g[i] : b[i];
+                          }
+                          store_floats<whole.value>(buffer, first, valid, b);
+                          if (out.data != nullptr) store_floats<whole.value>(out, first, valid, o);
+                        });
 }
 
 cudaError_t momentum_update(const MomentumArguments& args, cudaStream_t stream) {
-  const bool aligned =
-      floats_aligned(args.gradient) && floats_aligned(args.buffer) && floats_aligned(args.out);
-  return device_launch(LaunchConfig(update_blocks(args.count), kUpdateThreads, 0, stream),
-                       &momentum_update_kernel, args, aligned);
+  const bool aligned = floats_aligned(args.gradient) && floats_aligned(args.buffer) &&
+                       floats_aligned(args.out) && stride_aligned(args.count, args.batch);
+  return device_launch(update_launch(args.count, args.batch, stream), &momentum_update_kernel, args, aligned);
 }
 
 // --- matrix update ---
@@ -207,38 +237,49 @@ struct MatrixShared {
   uint64_t stream;
 };
 
-__device__ inline MatrixShared matrix_shared(const MatrixUpdateArguments& args) {
-  double scale = args.scale == nullptr ? 1.0 : fabs(args.scale[0]);
+__device__ inline MatrixShared matrix_shared(const MatrixUpdateArguments& args, int64_t matrix) {
+  double scale = args.scale == nullptr ? 1.0 : fabs(args.scale[matrix]);
   if (args.scale != nullptr && args.exponent != 1.0) scale = pow(scale, args.exponent);
+  const uint64_t stream = noise_stream(args.weight, args.control[kControlPlaceAppliedSteps]);
   return {.keep = static_cast<float>(1.0 - args.lr[0] * args.weight_decay),
           .step = static_cast<float>(args.lr[0] * args.multiplier * scale),
-          .stream = noise_stream(args.weight, args.control[kControlPlaceAppliedSteps])};
+          .stream = matrix == 0 ? stream : mix64(stream + static_cast<uint64_t>(matrix))};
 }
 
 __global__ void __launch_bounds__(kUpdateThreads)
     matrix_update_kernel(MatrixUpdateArguments args, bool aligned) {
   DEVICE_SHARED(MatrixShared, shared);
-  if (threadIdx.x == 0) shared = matrix_shared(args);
+  const int64_t matrix = blockIdx.y;
+  if (threadIdx.x == 0) shared = matrix_shared(args, matrix);
   __syncthreads();
   const MatrixShared s = shared;
   if (args.control[kControlPlaceApply] == 0.0) return;
-  for_each_update_piece(args.count, aligned, [&](auto whole, int64_t first, int64_t valid) {
-    const FloatsPiece<whole.value> direction(args.direction, first, valid);
+  const int64_t place = place_of(args.places, matrix, args.count),
+                weight_place = place_of(args.weight_places, matrix, args.count);
+  float* parameter = args.parameter + place;
+  const Floats directions = from_element(args.direction, matrix * args.count);
+  const RoundedCopy weight{args.weight.data == nullptr ? nullptr : args.weight.data + weight_place,
+                           args.weight.seed};
+  const bool all_aligned = aligned && place % kUpdateWidth == 0 && weight_place % kUpdateWidth == 0;
+  for_each_update_piece(args.count, all_aligned, [&](auto whole, int64_t first, int64_t valid) {
+    const FloatsPiece<whole.value> direction(directions, first, valid);
     float p[kUpdateWidth], d[kUpdateWidth];
-    load_piece<whole.value>(static_cast<const float*>(args.parameter) + first, valid, p);
+    load_piece<whole.value>(static_cast<const float*>(parameter) + first, valid, p);
     direction.get(d);
 #pragma unroll
-    for (int i = 0; i < kUpdateWidth; ++i) p[i] = s.keep * p[i] - s.step * d[i];
-    store_piece<whole.value>(args.parameter + first, valid, p);
-    store_rounded<whole.value>(args.weight, s.stream, first, valid, p);
+    for (int i = 0; i < kUpdateWidth; ++i) {
+      const float keep = args.cautious && d[i] * p[i] < 0.0f ? 1.0f : s.keep;
+      p[i] = keep * p[i] - s.step * d[i];
+    }
+    store_piece<whole.value>(parameter + first, valid, p);
+    store_rounded<whole.value>(weight, s.stream, first, valid, p);
   });
 }
 
 cudaError_t matrix_update(const MatrixUpdateArguments& args, cudaStream_t stream) {
-  const bool aligned =
-      pieces_aligned(args.parameter) && floats_aligned(args.direction) && pieces_aligned(args.weight.data);
-  return device_launch(LaunchConfig(update_blocks(args.count), kUpdateThreads, 0, stream),
-                       &matrix_update_kernel, args, aligned);
+  const bool aligned = pieces_aligned(args.parameter) && floats_aligned(args.direction) &&
+                       pieces_aligned(args.weight.data) && stride_aligned(args.count, args.batch);
+  return device_launch(update_launch(args.count, args.batch, stream), &matrix_update_kernel, args, aligned);
 }
 
 }  // namespace polar::kernels

@@ -37,32 +37,43 @@ struct AdamWArguments {
   double beta1, beta2, eps, weight_decay;
   const double* control;
   int64_t count;
+  bool cautious;  // decay only where m * parameter >= 0
 };
 cudaError_t adamw(const AdamWArguments& args, cudaStream_t stream);
 
+// For `batch` matrices (at most 65535) of `count` elements each:
 // buffer = beta buffer + gain s gradient, s the control's scale; out = nesterov ? beta buffer + gain s
-// gradient : buffer. With beta = 0 the buffer is not read. `out` may be null.
+// gradient : buffer, or with interpolation > 0 (Lion) interpolation buffer before + (1 - interpolation) s
+// gradient. With beta = 0 the buffer is not read. `out` may be null. Gradient i begins at element places[i]
+// (in device memory, whole numbers; null: i count); buffers and outs lie one after the other.
 struct MomentumArguments {
   Floats gradient, buffer, out;
   float beta;
   double gain;
   bool nesterov;
+  const double* beta_now;  // in device memory; null: beta. With `average` the gain is 1 - that
+  bool average;
+  double interpolation;
   const double* control;
-  int64_t count;
+  int64_t count, batch;
+  const double* places;
 };
 cudaError_t momentum_update(const MomentumArguments& args, cudaStream_t stream);
 
-// parameter = (1 - lr weight_decay) parameter - lr multiplier |scale|^exponent direction
+// For `batch` matrices: parameter = (1 - lr weight_decay) parameter - lr multiplier |scale|^exponent
+// direction
 struct MatrixUpdateArguments {
   float* parameter;
   Floats direction;
   RoundedCopy weight;
-  const double* scale;  // in device memory; null: 1
+  const double* scale;  // (batch) in device memory; null: 1
   double exponent;
   const double* lr;  // in device memory
   double multiplier, weight_decay;
   const double* control;
-  int64_t count;
+  int64_t count, batch;  // elements of a matrix
+  const double *places, *weight_places;
+  bool cautious;  // decay only where direction * parameter >= 0
 };
 cudaError_t matrix_update(const MatrixUpdateArguments& args, cudaStream_t stream);
 

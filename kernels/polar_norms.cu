@@ -88,6 +88,24 @@ __global__ void __launch_bounds__(kPolarThreads)
   });
 }
 
+template <class T>
+__global__ void __launch_bounds__(kPolarThreads)
+    polar_restore_kernel(T* x, PolarChunks cut, bool aligned, const double* before, const double* now) {
+  DEVICE_SHARED(double, scratch, [kPolarThreads / kWarpSize]);
+  const int64_t matrix = blockIdx.x / cut.chunks, chunk = blockIdx.x % cut.chunks, begin = matrix * cut.count;
+  const double wanted = sum_of_chunks(before, matrix, cut.chunks, scratch);
+  const double squares = sum_of_chunks(now, matrix, cut.chunks, scratch);
+  if (squares == 0.0) return;
+  const float factor = static_cast<float>(sqrt(wanted / squares));
+  for_pieces<T>(cut, chunk, [&](int64_t i, int64_t valid) {
+    float a[kPiece<T>];
+    load_piece(x + begin + i, valid, aligned, a);
+#pragma unroll
+    for (int j = 0; j < kPiece<T>; ++j) a[j] *= factor;
+    store_piece(x + begin + i, valid, aligned, a);
+  });
+}
+
 int64_t polar_partials(int64_t batch, int64_t count) {
   return batch * chunks_of(count).chunks;
 }
@@ -126,6 +144,26 @@ cudaError_t polar_normalize(T* x, int64_t batch, int64_t count, double safety, d
                        &polar_scale_kernel<T>, x, cut, matrices_aligned(x, count), safety, eps, partials);
 }
 
+template <class T>
+cudaError_t polar_squares(const T* x, int64_t batch, int64_t count, double* partials, cudaStream_t stream) {
+  return inner_chunks(x, x, batch, chunks_of(count), partials, stream);
+}
+
+template <class T>
+cudaError_t polar_restore_norm(T* x, int64_t batch, int64_t count, const double* before, double* partials,
+                               cudaStream_t stream) {
+  const PolarChunks cut = chunks_of(count);
+  const cudaError_t status = inner_chunks<T>(x, x, batch, cut, partials, stream);
+  if (status != cudaSuccess) return status;
+  return device_launch(LaunchConfig(static_cast<unsigned>(batch * cut.chunks), kPolarThreads, 0, stream),
+                       &polar_restore_kernel<T>, x, cut, matrices_aligned(x, count), before,
+                       static_cast<const double*>(partials));
+}
+
+template cudaError_t polar_squares(const float*, int64_t, int64_t, double*, cudaStream_t);
+template cudaError_t polar_squares(const bf16*, int64_t, int64_t, double*, cudaStream_t);
+template cudaError_t polar_restore_norm(float*, int64_t, int64_t, const double*, double*, cudaStream_t);
+template cudaError_t polar_restore_norm(bf16*, int64_t, int64_t, const double*, double*, cudaStream_t);
 template cudaError_t polar_inner(const float*, const float*, int64_t, int64_t, double*, double*,
                                  cudaStream_t);
 template cudaError_t polar_inner(const bf16*, const bf16*, int64_t, int64_t, double*, double*, cudaStream_t);

@@ -156,9 +156,12 @@ void fields(Visitor& visit, C& c) {
 template <class Visitor, Section<MomentumConfig> C>
 void fields(Visitor& visit, C& c) {
   const bool used = c.kind != MomentumKind::none;
-  visit({.name = "kind",
-         .doc = "first: polar of the EMA; polar_first: EMA of the polar factor; heavy_ball: b M + G"},
-        c.kind);
+  visit(
+      {.name = "kind",
+       .doc =
+           "first: polar of the EMA; polar_first: EMA of the polar factor; heavy_ball: b M + G; lion: polar "
+           "of an EMA that takes more of the new gradient"},
+      c.kind);
   visit({.name = "beta",
          .doc = "decay of the momentum",
          .range = below(0, 1),
@@ -167,17 +170,37 @@ void fields(Visitor& visit, C& c) {
         c.beta);
   visit({.name = "nesterov",
          .doc = "look one step ahead",
+         .applies = used && c.kind != MomentumKind::lion,
+         .applies_to = "a momentum kind other than none and lion"},
+        c.nesterov);
+  visit({.name = "interpolation",
+         .doc = "share of the old momentum in what the oracle sees",
+         .range = below(0, 1),
+         .applies = c.kind == MomentumKind::lion,
+         .applies_to = "momentum kind lion"},
+        c.interpolation);
+  visit({.name = "warmup_steps",
+         .unit = "steps",
+         .doc = "beta goes linearly from warmup_beta to its value; 0: at once",
+         .range = count(0),
          .applies = used,
          .applies_to = "a momentum kind other than none"},
-        c.nesterov);
+        c.warmup_steps);
+  visit({.name = "warmup_beta",
+         .doc = "beta of the first step of the momentum's warm-up",
+         .range = below(0, 1),
+         .applies = used,
+         .applies_to = "a momentum kind other than none"},
+        c.warmup_beta);
 }
 
 template <class Visitor, Section<OracleConfig> C>
 void fields(Visitor& visit, C& c) {
   visit({.name = "kind",
-         .doc =
-             "what computes the orthogonal factor: by products only (newton_schulz, polar_express), by "
-             "factorizations (qdwh, zolo_pd), by eigenvalues (gram_eigh: for one short side), exactly (svd)"},
+         .doc = "what computes the orthogonal factor: by products only (newton_schulz, polar_express), by "
+                "factorizations (qdwh, zolo_pd), by eigenvalues (gram_eigh: for one short side), exactly "
+                "(svd); in its "
+                "place: sign (of every element), identity"},
         c.kind);
   const bool polynomial = c.kind == OracleKind::newton_schulz || c.kind == OracleKind::polar_express;
   const bool rational = c.kind == OracleKind::qdwh || c.kind == OracleKind::zolo_pd;
@@ -218,6 +241,12 @@ void fields(Visitor& visit, C& c) {
          .applies = rational,
          .applies_to = "oracle kind qdwh or zolo_pd"},
         c.condition);
+  visit({.name = "preconditioning",
+         .doc = "aol: rows scaled by their sums in the Gram matrix first, for a step fewer",
+         .choices = "none | aol",
+         .applies = polynomial,
+         .applies_to = "a polynomial oracle kind"},
+        c.preconditioning);
   visit(
       {.name = "products",
        .doc = "reduced: bf16 on CUDA, 16 significant bits on CPUs with matrix units; auto: with compute bf16",
@@ -270,19 +299,21 @@ void fields(Visitor& visit, C& c) {
 template <class Visitor, Section<GroupConfig> C>
 void fields(Visitor& visit, C& c) {
   const bool adamw = c.type == GroupType::adamw;
-  constexpr std::string_view kMatrixTypes = "type muon, polargrad or matrix";
+  constexpr std::string_view kMatrixTypes = "a matrix type (muon, polargrad, sgd, signsgd, lion, matrix)";
   visit({.name = "match",
          .doc = "patterns (* and ?) of parameter names; the first group that matches takes the parameter",
          .required = true},
         c.match);
   visit({.name = "type",
-         .doc = "muon and polargrad are names for sets of the matrix keys",
-         .choices = "adamw | muon | polargrad | matrix",
+         .doc = "muon, polargrad, sgd, signsgd and lion are names for sets of the matrix keys",
+         .choices = kGroupTypes,
          .required = true},
         c.name);
   visit({.name = "lr", .doc = "learning rate at the top of the schedule", .range = at_least(0)}, c.lr);
   visit({.name = "weight_decay", .doc = "decoupled: W <- (1 - lr weight_decay) W", .range = at_least(0)},
         c.weight_decay);
+  visit({.name = "cautious_decay", .doc = "decay only the elements that the step brings nearer to zero"},
+        c.cautious_decay);
   visit({.name = "betas",
          .doc = "decay of first and second moment",
          .range = below(0, 1),
@@ -301,6 +332,20 @@ void fields(Visitor& visit, C& c) {
         c.oracle);
   visit({.name = "scale", .doc = "what U is multiplied with", .applies = !adamw, .applies_to = kMatrixTypes},
         c.scale);
+  visit(
+      {.name = "neuron_beta",
+       .doc =
+           "NorMuon: decay of the second moment by which U's rows (columns if wide) are evened out; 0: they "
+           "are not",
+       .range = below(0, 1),
+       .applies = !adamw,
+       .applies_to = kMatrixTypes},
+      c.neuron_beta);
+  visit({.name = "per_head",
+         .doc = "q_proj and k_proj: every head is a matrix of its own",
+         .applies = !adamw,
+         .applies_to = kMatrixTypes},
+        c.per_head);
   visit({.name = "schedule", .doc = "this group's own schedule; left out: the run's"}, c.schedule);
 }
 

@@ -71,12 +71,13 @@ struct EnumNames<Packing> {
 };
 template <>
 struct EnumNames<MomentumKind> {
-  static constexpr std::array<std::string_view, 4> names{"first", "polar_first", "heavy_ball", "none"};
+  static constexpr std::array<std::string_view, 5> names{"first", "polar_first", "heavy_ball", "none",
+                                                         "lion"};
 };
 template <>
 struct EnumNames<OracleKind> {
-  static constexpr std::array<std::string_view, 6> names{"newton_schulz", "polar_express", "qdwh",
-                                                         "zolo_pd",       "gram_eigh",     "svd"};
+  static constexpr std::array<std::string_view, 8> names{
+      "newton_schulz", "polar_express", "qdwh", "zolo_pd", "gram_eigh", "svd", "sign", "identity"};
 };
 template <>
 struct EnumNames<ScaleKind> {
@@ -87,6 +88,9 @@ template <>
 struct EnumNames<ScheduleKind> {
   static constexpr std::array<std::string_view, 5> names{"constant", "linear", "cosine", "wsd", "wsd_linear"};
 };
+
+// The values of optimizer.groups.*.type: see optim/config.h.
+inline constexpr std::string_view kGroupTypes = "adamw | muon | polargrad | sgd | signsgd | lion | matrix";
 
 // A value that stands in YAML either as a name or as a list of (a, b, c): oracle.coefficients.
 template <class Name, class List>

@@ -64,6 +64,17 @@ GroupConfig group_defaults(const std::string& type) {
     group.momentum = {.kind = MomentumKind::first, .beta = 0.95, .nesterov = true};
     group.oracle = {.kind = OracleKind::newton_schulz, .steps = 5, .coefficients = "jordan", .custom = {}};
     group.scale = {.kind = ScaleKind::jordan};
+  } else if (type == "sgd") {
+    group.momentum = {.kind = MomentumKind::heavy_ball, .beta = 0.9};
+    group.oracle.kind = OracleKind::identity;
+    group.scale = {.kind = ScaleKind::none};
+  } else if (type == "signsgd") {
+    group.momentum.kind = MomentumKind::none;
+    group.oracle.kind = OracleKind::sign;
+  } else if (type == "lion") {
+    group.momentum = {.kind = MomentumKind::lion, .beta = 0.99};
+    group.oracle.kind = OracleKind::sign;
+    group.scale = {.kind = ScaleKind::none};
   }
   return group;
 }

@@ -13,7 +13,7 @@ namespace polar {
 // Throws Error (exit code 2) with place, dotted key, what was found and what was expected.
 Experiment read_experiment(const ConfigNode& root);
 
-// A group with the defaults of its YAML type: "adamw", "muon", "polargrad", "matrix" (optim/config.h).
+// A group with the defaults of its YAML type: one of kGroupTypes (optim/config.h).
 GroupConfig group_defaults(const std::string& type);
 
 // Every dotted key of the table; positions in lists are written as "N": "optimizer.groups.N.betas".

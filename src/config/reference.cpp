@@ -30,10 +30,12 @@ Experiment reference_experiment() {
   down.oracle.kind = OracleKind::qdwh;
   GroupConfig mlp = group_defaults("muon");
   mlp.match = {"*.mlp.*_proj.weight"};
+  GroupConfig embedding = group_defaults("lion");
+  embedding.match = {"model.embed_tokens.weight"};
   GroupConfig rest = group_defaults("adamw");
   rest.match = {"*"};
   rest.schedule = ScheduleConfig{.kind = ScheduleKind::wsd};
-  e.optimizer.groups = {attention, down, mlp, rest};
+  e.optimizer.groups = {attention, down, mlp, embedding, rest};
   return e;
 }
 

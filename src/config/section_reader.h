@@ -170,7 +170,7 @@ class SectionReader {
 
   static void read(const Key& key, const ConfigNode& node, const std::string& path, GroupConfig& group) {
     if (const ConfigNode* type = node.find("type")) {
-      read_choice(*type, path + ".type", "adamw | muon | polargrad | matrix");
+      read_choice(*type, path + ".type", std::string(kGroupTypes));
       group = group_defaults(type->text);
     }
     read_map(key, node, path, group);

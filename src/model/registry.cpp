@@ -24,8 +24,8 @@ LayerParameters add_layer(ParameterRegistry& r, const ModelConfig& c, int64_t in
   const std::string attention = prefix + "self_attn.";
   LayerParameters p{};
   p.input_norm = r.add(prefix + "input_layernorm.weight", Role::norm, {width});
-  p.q = r.add(attention + "q_proj.weight", Role::matrix, {q, width});
-  p.k = r.add(attention + "k_proj.weight", Role::matrix, {kv, width}, true);
+  p.q = r.add(attention + "q_proj.weight", Role::matrix, {q, width}, false, c.num_attention_heads);
+  p.k = r.add(attention + "k_proj.weight", Role::matrix, {kv, width}, true, c.num_key_value_heads);
   p.v = r.add(attention + "v_proj.weight", Role::matrix, {kv, width}, true);
   p.q_bias = p.k_bias = p.v_bias = p.q_norm = p.k_norm = -1;
   if (c.architecture == Architecture::qwen2) {

@@ -165,29 +165,40 @@ struct AdamW {
   // function of (seed, applied steps, index) alone.
   Tensor weight = {};
   uint64_t rounding_seed = 0;
+  bool cautious = false;  // decay only where the step goes towards zero too: m * p >= 0
 };
 
-// Exponent-weighted gradient of one matrix, scaled by the control's gradient scale:
+// Exponent-weighted gradients of a batch of matrices of one size, scaled by the control's gradient scale:
 //   buffer = beta * buffer + gain * gradient;   out = nesterov ? beta * buffer + gain * gradient : buffer
 // (`gain` is 1 - beta for an EMA, 1 for heavy ball.) `out` may be empty. A skipped step leaves buffer and out
 // alone. On CUDA each of gradient, buffer and out is f32 or bf16, and with beta = 0 the buffer is not read.
 struct MomentumUpdate {
-  Tensor gradient, buffer, out;
+  Tensor gradient;     // one matrix, as large as the buffer; or with `places` a flat buffer that holds all
+  Tensor buffer, out;  // the matrices one after the other
   double beta = 0.95, gain = 0.05;
   bool nesterov = false;
   Tensor control;
+  Tensor places = {};    // f64 (batch), whole numbers: where in `gradient` each matrix begins
+  Tensor beta_now = {};  // f64 (1): instead of `beta`; the gain is then 1 - that if `average`, else `gain`
+  bool average = false;
+  // Lion's: above 0, out = interpolation * buffer before + (1 - interpolation) * gradient, and no Nesterov.
+  double interpolation = 0.0;
 };
 
+// For a batch of matrices of one size:
 // parameter = (1 - lr * weight_decay) * parameter - lr * multiplier * power(|scale|, exponent) * direction
 struct MatrixUpdate {
-  Tensor parameter, direction;  // on CUDA the parameter is f32, the direction f32 or bf16
-  Tensor scale;                 // f64 (1) on the device (the nuclear norm <M, U>), or empty for 1
+  Tensor parameter;  // one matrix, or with `places` a flat buffer that holds all; on CUDA f32
+  Tensor direction;  // the matrices one after the other; on CUDA f32 or bf16
+  Tensor scale;      // f64 (batch) on the device (the nuclear norms <M, U>), or empty for 1
   double exponent = 1.0;
   Tensor lr;  // f64 (1)
   double multiplier = 1.0, weight_decay = 0;
   Tensor control;
-  Tensor weight = {};  // as in AdamW
+  Tensor weight = {};  // as in AdamW; with `places` the flat buffer of all
   uint64_t rounding_seed = 0;
+  bool cautious = false;                   // decay only where direction * parameter >= 0
+  Tensor places = {}, weight_places = {};  // f64 (batch), whole numbers: where each matrix begins
 };
 
 // Of the products of the polar iterations on f32 tensors. reduced: operands may keep 16 significant bits only
@@ -355,6 +366,18 @@ class Ops {
   // y = c0 x + b x if m <= n, else c0 x + x b
   virtual void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y,
                            PolarPrecision precision = PolarPrecision::full) = 0;
+  // AOL's preconditioning (Prach and Lampert 2022): with f_j = (sum_k |a_jk|)^{-1/2} for a the Gram matrices
+  // of x, the short side's rows (columns if m > n) of x and both sides of a are multiplied with f: no
+  // singular value of x is above 1 from then on. Where the sum is 0 so is f. factors: f64 (batch, s),
+  // overwritten.
+  virtual void polar_precondition(const Tensor& x, const Tensor& a, const Tensor& factors) = 0;
+  // NorMuon (arXiv 2510.05491): neurons are rows if m >= n, else columns. The mean square of each goes into
+  // squares (batch, max(m, n); f32, or f64 with f64 x): s = beta s + (1 - beta) mean; the neuron is
+  // multiplied with 1 / sqrt(max(s, 1e-10)), and the matrix then with what gives it its old Frobenius norm. A
+  // step that `control` skips leaves squares alone, x is then whatever it may.
+  virtual void normalize_neurons(const Tensor& x, const Tensor& squares, double beta,
+                                 const Tensor& control) = 0;
+  virtual void sign(const Tensor& x) = 0;  // -1, 0 or 1 of every element, in place; NaN stays NaN
   // out: f64 (batch) = <x_i, y_i>
   virtual void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) = 0;
   // u = the exact orthogonal factor of x, from the SVD; singular values below s * eps * largest give 0. x

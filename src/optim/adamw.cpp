@@ -64,7 +64,8 @@ void AdamWGroup::step(Ops& ops, const Tensor& lr, const StepTensors& tensors, co
                .eps = config_.eps,
                .weight_decay = config_.weight_decay,
                .control = tensors.control,
-               .weight = tensors.weight(run.weight, shape)});
+               .weight = tensors.weight(run.weight, shape),
+               .cautious = config_.cautious_decay});
   }
 }
 

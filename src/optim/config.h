@@ -9,8 +9,8 @@
 
 namespace polar {
 
-enum class MomentumKind { first, polar_first, heavy_ball, none };
-enum class OracleKind { newton_schulz, polar_express, qdwh, zolo_pd, gram_eigh, svd };
+enum class MomentumKind { first, polar_first, heavy_ball, none, lion };
+enum class OracleKind { newton_schulz, polar_express, qdwh, zolo_pd, gram_eigh, svd, sign, identity };
 enum class ScaleKind { nuclear, rms_match, spectral, jordan, none };
 enum class GroupType { adamw, matrix };
 enum class ScheduleKind { constant, linear, cosine, wsd, wsd_linear };
@@ -19,6 +19,10 @@ struct MomentumConfig {
   MomentumKind kind = MomentumKind::first;
   double beta = 0.95;
   bool nesterov = false;
+  double interpolation = 0.9;  // lion: of the momentum before the step in what the oracle sees
+  // Over the first warmup_steps steps beta goes linearly from warmup_beta to beta.
+  int64_t warmup_steps = 0;
+  double warmup_beta = 0.85;
 
   bool operator==(const MomentumConfig&) const = default;
 };
@@ -32,6 +36,7 @@ struct OracleConfig {
   double lower_bound = 1e-3;                            // polar_express: of the normalised singular values
   double cushion = 0.02407327424182761, safety = 1.01;  // polar_express: see optim/polynomials.h
   double condition = 0.0;  // qdwh, zolo_pd: largest that is made for; 0: 1 / epsilon of the matrices' format
+  std::string preconditioning = "none";  // none | aol, of the polynomial kinds (Ops::polar_precondition)
   // "full" or "reduced" (PolarPrecision of ops/ops.h), or "auto": reduced where activations are bf16.
   std::string products = "auto";
 
@@ -55,9 +60,12 @@ struct ScheduleConfig {
   bool operator==(const ScheduleConfig&) const = default;
 };
 
-// One group of parameters. `type: muon` and `type: polargrad` in YAML name sets of the matrix fields:
+// One group of parameters. Some types in YAML name sets of the matrix fields:
 //   polargrad: momentum first (beta .95), polar_express (5), nuclear alpha 1
 //   muon:      momentum first (beta .95) with Nesterov, newton_schulz jordan (5), scale jordan
+//   sgd:       momentum heavy_ball (beta .9), oracle identity, no scale
+//   signsgd:   momentum none, oracle sign, nuclear alpha 1 (which is ||G||_1); scale none: not normalised
+//   lion:      momentum lion (interpolation .9, beta .99), oracle sign, no scale
 struct GroupConfig {
   std::vector<std::string> match;  // glob patterns over parameter names: * and ?
   std::string name;                // the YAML type: "adamw", "muon", "polargrad", "matrix"
@@ -69,6 +77,9 @@ struct GroupConfig {
   MomentumConfig momentum;                 // matrix
   OracleConfig oracle;
   ScaleConfig scale;
+  double neuron_beta = 0.0;     // matrix: NorMuon's second moment (Ops::normalize_neurons); 0: none
+  bool per_head = false;        // matrix: q_proj and k_proj one head at a time
+  bool cautious_decay = false;  // decay only where the step goes towards zero too (arXiv 2510.12402)
   std::optional<ScheduleConfig> schedule;  // else the run's
 
   bool operator==(const GroupConfig&) const = default;

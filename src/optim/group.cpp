@@ -10,6 +10,7 @@ void MatrixScratch::require(const Need& need) {
   need_.input = std::max(need_.input, need.input);
   need_.squares = std::max(need_.squares, need.squares);
   need_.products = std::max(need_.products, need.products);
+  need_.factors = std::max(need_.factors, need.factors);
   need_.solver = std::max(need_.solver, need.solver);
   need_.unscaled_control |= need.unscaled_control;
 }
@@ -25,6 +26,7 @@ void MatrixScratch::plan(MemoryPlan& memory) {
   add(polynomial_, "polar.polynomial", dtype_, need_.squares);
   add(product_, "polar.product", dtype_, need_.products);
   add(product_next_, "polar.product_next", dtype_, need_.products);
+  add(factors_, "polar.factors", DType::f64, need_.factors);
   add(solver_, "polar.solver", DType::f64, static_cast<int64_t>((need_.solver + 7) / 8));
   add(nuclear_, "polar.nuclear", DType::f64, need_.batch);
   add(unscaled_, "polar.unscaled_control", DType::f64, need_.unscaled_control ? kControlSize : 0);
@@ -38,6 +40,7 @@ void MatrixScratch::bind(Ops& ops, const Arena& arena) {
   polynomial = arena[polynomial_];
   product = arena[product_];
   product_next = arena[product_next_];
+  factors = arena[factors_];
   solver = arena[solver_];
   nuclear = arena[nuclear_];
   unscaled_control = arena[unscaled_];

@@ -32,6 +32,7 @@ class MatrixScratch {
     int64_t input = 0;     // a copy of what the oracle saw, where the scale still needs it
     int64_t squares = 0;   // Gram matrix and polynomial, each batch * s * s
     int64_t products = 0;  // products of polynomials and their successor, each batch * s * s
+    int64_t factors = 0;   // of a preconditioner, batch * s
     size_t solver = 0;     // bytes: of the exact and rational oracles
     bool unscaled_control = false;
   };
@@ -49,6 +50,7 @@ class MatrixScratch {
   Tensor input;                  // flat
   Tensor gram, polynomial;       // flat, `squares` elements each
   Tensor product, product_next;  // flat, `products` elements each
+  Tensor factors;                // f64
   Tensor solver;
   Tensor nuclear;           // f64 (batch): <U, M>
   Tensor unscaled_control;  // f64 (kControlSize): the step's control with a gradient scale of 1
@@ -56,7 +58,8 @@ class MatrixScratch {
  private:
   DType dtype_ = DType::f32;
   Need need_;
-  BufferId x_, y_, input_, gram_, polynomial_, product_, product_next_, solver_, nuclear_, unscaled_;
+  BufferId x_, y_, input_, gram_, polynomial_, product_, product_next_, factors_, solver_, nuclear_,
+      unscaled_;
 };
 
 // One parameter of a group, as far as the optimizer needs it after construction.
@@ -68,6 +71,7 @@ struct Member {
   int64_t offset;    // of the first of them in the parameter buffer
   int64_t gradient;  // in the gradient buffer
   int64_t weight;    // in the weight buffer
+  int64_t heads;     // equal blocks of rows that belong to a head each; 1: not by heads
   bool whole() const { return count == shape.count(); }
 };
 
@@ -79,6 +83,9 @@ struct StepTensors {
   Tensor weights;  // bf16 copy of all parameters, which the products read, or empty
   Tensor control;
   Tensor learning_rates;  // f64 (groups): of this step
+  // f64 (groups): the momentums' beta of this step; may be empty where none warms up. A group is given its
+  // own.
+  Tensor betas = {};
   Tensor weight(int64_t offset, const Shape& shape) const {
     return weights ? weights.slice(offset, shape) : Tensor{};
   }

@@ -23,6 +23,8 @@ std::string_view name_of(MomentumKind kind) {
       return "polar_first";
     case MomentumKind::heavy_ball:
       return "heavy_ball";
+    case MomentumKind::lion:
+      return "lion";
     case MomentumKind::none:
       break;
   }
@@ -45,23 +47,30 @@ std::string_view name_of(ScaleKind kind) {
   return "none";
 }
 
-void check_momentum(const GroupConfig& config) {
+void check(const GroupConfig& config) {
   const MomentumConfig& momentum = config.momentum;
-  if (momentum.kind == MomentumKind::none) {
-    if (momentum.nesterov)
-      fail_usage(
-          "optimizer group {}: momentum none with nesterov: true; expected a momentum, or nesterov: false",
-          config.name);
-  } else if (!(momentum.beta >= 0.0 && momentum.beta < 1.0)) {
-    fail_usage("optimizer group {}: momentum.beta: found {}, expected 0 <= beta < 1", config.name,
-               momentum.beta);
-  }
-}
-
-// Matrix i of a batch.
-Tensor matrix_of(const Tensor& batch, size_t i) {
-  const Shape shape{batch.shape[1], batch.shape[2]};
-  return batch.slice(static_cast<int64_t>(i) * shape.count(), shape);
+  const bool looks_ahead = momentum.kind != MomentumKind::none && momentum.kind != MomentumKind::lion;
+  if (momentum.nesterov && !looks_ahead)
+    fail_usage(
+        "optimizer group {}: momentum {} with nesterov: true; expected another momentum, or nesterov: "
+        "false",
+        config.name, name_of(momentum.kind));
+  const auto check_decay = [&](const char* key, double value) {
+    if (!(value >= 0.0 && value < 1.0))
+      fail_usage("optimizer group {}: {}: found {}, expected a number at least 0 and below 1", config.name,
+                 key, value);
+  };
+  if (momentum.kind != MomentumKind::none) check_decay("momentum.beta", momentum.beta);
+  if (momentum.kind == MomentumKind::lion) check_decay("momentum.interpolation", momentum.interpolation);
+  if (momentum.warmup_steps > 0) check_decay("momentum.warmup_beta", momentum.warmup_beta);
+  check_decay("neuron_beta", config.neuron_beta);
+  if (config.neuron_beta > 0.0 &&
+      (momentum.kind == MomentumKind::polar_first || takes_vectors(config.oracle.kind)))
+    fail_usage(
+        "optimizer group {}: neuron_beta: found {}, expected 0: it scales the orthogonal factor that the "
+        "step "
+        "takes, and with momentum polar_first, or oracle sign or identity, there is none",
+        config.name, config.neuron_beta);
 }
 
 }  // namespace
@@ -69,7 +78,7 @@ Tensor matrix_of(const Tensor& batch, size_t i) {
 struct MatrixGroup::Work {
   Ops& ops;
   const MatrixScratch& scratch;
-  const Batch& batch;
+  const MatrixBatch& batch;
   const Tensor& lr;
   const StepTensors& tensors;
   Tensor momentum, x, y;  // (batch, m, n); x is the oracle's input
@@ -77,71 +86,61 @@ struct MatrixGroup::Work {
 };
 
 MatrixGroup::MatrixGroup(GroupConfig config, std::vector<Member> members, DType dtype)
-    : Group(std::move(config), std::move(members)), dtype_(dtype), oracle_(config_.oracle) {
-  check_momentum(config_);
-  sort_by_shape();
-}
-
-// Equal shapes become neighbours, in the order of their first appearance.
-void MatrixGroup::sort_by_shape() {
-  std::vector<Shape> shapes;
-  const auto rank_of = [&](const Member& member) {
-    return std::find(shapes.begin(), shapes.end(), member.shape) - shapes.begin();
-  };
-  for (const Member& member : members_)
-    if (rank_of(member) == std::ssize(shapes)) shapes.push_back(member.shape);
-  std::stable_sort(members_.begin(), members_.end(),
-                   [&](const Member& a, const Member& b) { return rank_of(a) < rank_of(b); });
-}
-
-void MatrixGroup::make_batches(int64_t max_bytes) {
-  int64_t state_offset = 0;
-  for (size_t begin = 0; begin < members_.size();) {
-    const Shape& shape = members_[begin].shape;
-    const int64_t bytes = shape.count() * static_cast<int64_t>(size_of(dtype_));
-    const auto limit = static_cast<size_t>(std::max<int64_t>(1, max_bytes / bytes));
-    size_t end = begin;
-    while (end < members_.size() && end - begin < limit && members_[end].shape == shape) ++end;
-    const auto count = static_cast<int64_t>(end - begin);
-    batches_.push_back({begin, end, state_offset, {count, shape[0], shape[1]}});
-    state_offset += batches_.back().shape.count();
-    begin = end;
-  }
+    : Group(std::move(config), std::move(members)),
+      dtype_(dtype),
+      oracle_(config_.oracle),
+      parts_(matrix_parts(members_, config_.per_head)) {
+  check(config_);
 }
 
 bool MatrixGroup::gradient_momentum() const {
-  return config_.momentum.kind == MomentumKind::first || config_.momentum.kind == MomentumKind::heavy_ball;
+  const MomentumKind kind = config_.momentum.kind;
+  return kind == MomentumKind::first || kind == MomentumKind::heavy_ball || kind == MomentumKind::lion;
+}
+
+bool MatrixGroup::momentum_is_input() const {
+  return gradient_momentum() && !config_.momentum.nesterov && config_.momentum.kind != MomentumKind::lion;
 }
 
 bool MatrixGroup::separate_input() const {
   // <U, M> takes both in one format.
-  const bool momentum_is_input = polar_dtype_ == dtype_ && gradient_momentum() && !config_.momentum.nesterov;
-  return config_.scale.kind == ScaleKind::nuclear && !oracle_.keeps_input() && !momentum_is_input;
+  const bool buffer_is_there = polar_dtype_ == dtype_ && momentum_is_input();
+  return config_.scale.kind == ScaleKind::nuclear && !oracle_.keeps_input() && !buffer_is_there;
 }
 
 void MatrixGroup::plan(MemoryPlan& memory, const Ops& ops, MatrixScratch& scratch) {
   polar_dtype_ = scratch.dtype();
-  make_batches(batch_bytes(ops));
-  for (const Batch& batch : batches_) {
+  batches_ = matrix_batches(parts_, size_of(dtype_), batch_bytes(ops));
+  int64_t count = 0, neurons = 0;
+  for (const MatrixBatch& batch : batches_) {
     MatrixScratch::Need need =
         oracle_.need(ops, batch.shape[0], batch.shape[1], batch.shape[2], polar_dtype_);
     if (separate_input()) need.input = batch.shape.count();
     need.unscaled_control = config_.momentum.kind == MomentumKind::polar_first;
     scratch.require(need);
+    count += batch.shape.count();
+    neurons += batch.neurons();
   }
-  if (config_.momentum.kind == MomentumKind::none) return;
-  int64_t count = 0;
-  for (const Batch& batch : batches_) count += batch.shape.count();
-  momentum_id_ = memory.add("optimizer", "matrix.momentum", dtype_, {count});
+  if (config_.momentum.kind != MomentumKind::none)
+    momentum_id_ = memory.add("optimizer", "matrix.momentum", dtype_, {count});
+  if (config_.neuron_beta > 0.0) neurons_id_ = memory.add("optimizer", "matrix.neurons", dtype_, {neurons});
+  places_id_ = memory.add("workspace", "matrix.places", DType::f64, {3 * std::ssize(parts_)});
 }
 
 void MatrixGroup::bind(Ops& ops, const Arena& arena) {
   momentum_ = arena[momentum_id_];
+  neurons_ = arena[neurons_id_];
+  places_ = arena[places_id_];
   if (momentum_) ops.fill(momentum_, 0.0);
+  if (neurons_) ops.fill(neurons_, 0.0);
+  std::vector<double> places;
+  for (const auto place : {&MatrixPart::gradient, &MatrixPart::offset, &MatrixPart::weight})
+    for (const MatrixPart& part : parts_) places.push_back(static_cast<double>(part.*place));
+  if (!places.empty()) ops.upload(places_, places.data());
 }
 
 void MatrixGroup::step(Ops& ops, const Tensor& lr, const StepTensors& tensors, const MatrixScratch& scratch) {
-  for (const Batch& batch : batches_) {
+  for (const MatrixBatch& batch : batches_) {
     Work work{.ops = ops,
               .scratch = scratch,
               .batch = batch,
@@ -151,40 +150,56 @@ void MatrixGroup::step(Ops& ops, const Tensor& lr, const StepTensors& tensors, c
               .x = scratch.x.slice(0, batch.shape),
               .y = scratch.y.slice(0, batch.shape),
               .seen = {}};
-    prepare(work);
-    const Tensor u = oracle_.factor(ops, work.x, work.y, scratch);
-    if (config_.scale.kind == ScaleKind::nuclear)
-      ops.polar_inner(u, work.seen, scratch.nuclear.slice(0, {batch.shape[0]}));
-    update(work, config_.momentum.kind == MomentumKind::polar_first ? average_factors(work, u) : u);
+    step_batch(work);
   }
+}
+
+void MatrixGroup::step_batch(Work& work) const {
+  prepare(work);
+  const MatrixBatch& batch = work.batch;
+  const Tensor u = oracle_.factor(work.ops, work.x, work.y, work.scratch);
+  if (config_.scale.kind == ScaleKind::nuclear)
+    work.ops.polar_inner(u, work.seen, work.scratch.nuclear.slice(0, {batch.shape[0]}));
+  if (neurons_)
+    work.ops.normalize_neurons(u, neurons_.slice(batch.neuron_offset, {batch.neurons()}), config_.neuron_beta,
+                               work.tensors.control);
+  update(work, config_.momentum.kind == MomentumKind::polar_first ? average_factors(work, u) : u);
+}
+
+// Where the parts of a batch begin: 0 in the gradients, 1 in the parameters, 2 in the weights.
+Tensor MatrixGroup::places(const MatrixBatch& batch, int64_t buffer) const {
+  return places_.slice(buffer * std::ssize(parts_) + static_cast<int64_t>(batch.begin), {batch.shape[0]});
+}
+
+// From the gradients into `target`, by way of the momentum if there is one before the oracle.
+MomentumUpdate MatrixGroup::momentum_args(const Work& work, const Tensor& target) const {
+  const MomentumConfig& config = config_.momentum;
+  MomentumUpdate args{.gradient = work.tensors.gradients,
+                      .buffer = target,
+                      .out = {},
+                      .beta = 0.0,
+                      .gain = 1.0,
+                      .nesterov = false,
+                      .control = work.tensors.control,
+                      .places = places(work.batch, 0)};
+  if (!gradient_momentum()) return args;
+  args.buffer = work.momentum;
+  if (target.data != work.momentum.data) args.out = target;
+  args.beta = config.beta;
+  args.average = config.kind != MomentumKind::heavy_ball;
+  args.gain = args.average ? 1.0 - config.beta : 1.0;
+  args.nesterov = config.nesterov;
+  if (config.warmup_steps > 0) args.beta_now = work.tensors.betas;
+  if (config.kind == MomentumKind::lion) args.interpolation = config.interpolation;
+  return args;
 }
 
 // Brings the momentum up to date and the oracle's input into place.
 void MatrixGroup::prepare(Work& work) const {
-  const MomentumConfig& config = config_.momentum;
-  const bool momentum_is_input = gradient_momentum() && !config.nesterov;
-  if (momentum_is_input && oracle_.keeps_input()) work.x = work.momentum;
+  if (momentum_is_input() && oracle_.keeps_input()) work.x = work.momentum;
   const Tensor target = separate_input() ? work.scratch.input.slice(0, work.batch.shape) : work.x;
-  work.seen = momentum_is_input && !separate_input() ? work.momentum : target;
-
-  for (size_t i = 0; i < work.batch.end - work.batch.begin; ++i) {
-    const Member& member = members_[work.batch.begin + i];
-    MomentumUpdate args{.gradient = work.tensors.gradients.slice(member.gradient, member.shape),
-                        .buffer = matrix_of(target, i),
-                        .out = {},
-                        .beta = 0.0,
-                        .gain = 1.0,
-                        .nesterov = false,
-                        .control = work.tensors.control};
-    if (gradient_momentum()) {
-      args.buffer = matrix_of(work.momentum, i);
-      if (target.data != work.momentum.data) args.out = matrix_of(target, i);
-      args.beta = config.beta;
-      args.gain = config.kind == MomentumKind::heavy_ball ? 1.0 : 1.0 - config.beta;
-      args.nesterov = config.nesterov;
-    }
-    work.ops.momentum_update(args);
-  }
+  work.seen = momentum_is_input() && !separate_input() ? work.momentum : target;
+  work.ops.momentum_update(momentum_args(work, target));
   if (target.data != work.x.data) work.ops.copy(target, work.x);
 }
 
@@ -199,34 +214,49 @@ Tensor MatrixGroup::average_factors(const Work& work, const Tensor& u) const {
                             .beta = config.beta,
                             .gain = 1.0 - config.beta,
                             .nesterov = config.nesterov,
-                            .control = work.scratch.unscaled_control});
+                            .control = work.scratch.unscaled_control,
+                            .beta_now = config.warmup_steps > 0 ? work.tensors.betas : Tensor{},
+                            .average = true});
   return config.nesterov ? free : work.momentum;
 }
 
 void MatrixGroup::update(const Work& work, const Tensor& direction) const {
+  const MatrixBatch& batch = work.batch;
   const bool nuclear = config_.scale.kind == ScaleKind::nuclear;
-  for (size_t i = 0; i < work.batch.end - work.batch.begin; ++i) {
-    const Member& member = members_[work.batch.begin + i];
-    work.ops.matrix_update(
-        {.parameter = work.tensors.parameters.slice(member.offset, member.shape),
-         .direction = matrix_of(direction, i),
-         .scale = nuclear ? work.scratch.nuclear.slice(static_cast<int64_t>(i), {1}) : Tensor{},
-         .exponent = config_.scale.alpha,
-         .lr = work.lr,
-         .multiplier = multiplier(config_.scale, member.shape),
-         .weight_decay = config_.weight_decay,
-         .control = work.tensors.control,
-         .weight = work.tensors.weight(member.weight, member.shape)});
-  }
+  work.ops.matrix_update({.parameter = work.tensors.parameters,
+                          .direction = direction,
+                          .scale = nuclear ? work.scratch.nuclear.slice(0, {batch.shape[0]}) : Tensor{},
+                          .exponent = config_.scale.alpha,
+                          .lr = work.lr,
+                          .multiplier = multiplier(config_.scale, parts_[batch.begin].shape),
+                          .weight_decay = config_.weight_decay,
+                          .control = work.tensors.control,
+                          .weight = work.tensors.weights,
+                          .cautious = config_.cautious_decay,
+                          .places = places(batch, 1),
+                          .weight_places = places(batch, 2)});
 }
 
 std::vector<StateTensor> MatrixGroup::state() const {
   std::vector<StateTensor> list;
-  if (config_.momentum.kind == MomentumKind::none) return list;
-  for (const Batch& batch : batches_)
-    for (size_t i = 0; i < batch.end - batch.begin; ++i)
-      list.push_back({"matrix.momentum:" + members_[batch.begin + i].name,
-                      matrix_of(momentum_.slice(batch.state_offset, batch.shape), i), 0, true});
+  for (const MatrixBatch& batch : batches_) {
+    const Shape one{batch.shape[1], batch.shape[2]};
+    const int64_t neurons = batch.neurons() / batch.shape[0];
+    for (size_t i = batch.begin; i < batch.end; ++i) {
+      if (!parts_[i].first) continue;
+      const Member& member = members_[parts_[i].member];
+      const auto place = static_cast<int64_t>(i - batch.begin);
+      // Heads lie one after the other in the state as they do in the parameter.
+      if (config_.momentum.kind != MomentumKind::none)
+        list.push_back({"matrix.momentum:" + member.name,
+                        momentum_.slice(batch.state_offset + place * one.count(), member.shape), 0, true});
+      if (config_.neuron_beta > 0.0)
+        list.push_back({"matrix.neurons:" + member.name,
+                        neurons_.slice(batch.neuron_offset + place * neurons,
+                                       {member.shape.count() / one.count() * neurons}),
+                        0, true});
+    }
+  }
   return list;
 }
 
@@ -247,15 +277,23 @@ double MatrixGroup::multiplier(const ScaleConfig& scale, const Shape& shape) {
 }
 
 Rule MatrixGroup::rule(const Member& member) const {
+  const MomentumConfig& momentum = config_.momentum;
   Rule rule;
-  rule.method = name_of(config_.momentum.kind);
-  if (config_.momentum.kind != MomentumKind::none) rule.method += fmt::format(" {}", config_.momentum.beta);
-  if (config_.momentum.nesterov) rule.method += " nesterov";
+  rule.method = name_of(momentum.kind);
+  if (momentum.kind == MomentumKind::lion) rule.method += fmt::format(" {}", momentum.interpolation);
+  if (momentum.kind != MomentumKind::none) rule.method += fmt::format(" {}", momentum.beta);
+  if (momentum.warmup_steps > 0)
+    rule.method += fmt::format(" (from {} in {} steps)", momentum.warmup_beta, momentum.warmup_steps);
+  if (momentum.nesterov) rule.method += " nesterov";
   rule.method += ", " + oracle_.text();
+  if (config_.neuron_beta > 0.0) rule.method += fmt::format(", neurons {}", config_.neuron_beta);
+  const MatrixPart part = matrix_parts({member}, config_.per_head).front();
+  if (config_.per_head && member.heads > 1) rule.method += fmt::format(", {} heads", member.heads);
+  if (config_.cautious_decay) rule.method += ", cautious decay";
   rule.scale =
-      fmt::format("{} -> x{:.4g}", name_of(config_.scale.kind), multiplier(config_.scale, member.shape));
+      fmt::format("{} -> x{:.4g}", name_of(config_.scale.kind), multiplier(config_.scale, part.shape));
   if (config_.scale.kind == ScaleKind::nuclear) {
-    rule.scale += config_.momentum.kind == MomentumKind::polar_first ? " <U,G>" : " <U,M>";
+    rule.scale += momentum.kind == MomentumKind::polar_first ? " <U,G>" : " <U,M>";
     if (config_.scale.alpha != 1.0) rule.scale += fmt::format("^{}", config_.scale.alpha);
   }
   return rule;

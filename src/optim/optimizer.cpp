@@ -82,7 +82,7 @@ std::vector<std::vector<Member>> owned_parameters(const ParameterRegistry& regis
   if (share.plan == nullptr) {
     for (size_t i = 0; i < owned.size(); ++i) {
       const Parameter& p = registry.parameters()[i];
-      owned[i].push_back({p.name, p.shape, 0, p.count(), p.offset, p.offset, p.offset});
+      owned[i].push_back({p.name, p.shape, 0, p.count(), p.offset, p.offset, p.offset, p.heads});
     }
     return owned;
   }
@@ -93,7 +93,7 @@ std::vector<std::vector<Member>> owned_parameters(const ParameterRegistry& regis
       const int64_t everywhere = p.offset + piece.begin, own = share.plan->own_offset(b) + piece.position;
       owned[static_cast<size_t>(piece.parameter)].push_back({p.name, p.shape, piece.begin, piece.count,
                                                              share.own_parameters ? own : everywhere, own,
-                                                             everywhere});
+                                                             everywhere, p.heads});
     }
   return owned;
 }
@@ -145,8 +145,12 @@ void Optimizer::bind(Ops& ops, const Arena& arena) {
 
 void Optimizer::step(const StepTensors& tensors) {
   scratch_.begin_step(*ops_, tensors.control);
-  for (size_t g = 0; g < groups_.size(); ++g)
-    groups_[g]->step(*ops_, tensors.learning_rates.slice(static_cast<int64_t>(g), {1}), tensors, scratch_);
+  StepTensors of_group = tensors;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const auto place = static_cast<int64_t>(g);
+    if (tensors.betas) of_group.betas = tensors.betas.slice(place, {1});
+    groups_[g]->step(*ops_, tensors.learning_rates.slice(place, {1}), of_group, scratch_);
+  }
 }
 
 std::vector<StateTensor> Optimizer::state() const {
@@ -164,6 +168,13 @@ std::vector<double> Optimizer::learning_rates(int64_t step) const {
   std::vector<double> rates;
   for (size_t g = 0; g < groups_.size(); ++g) rates.push_back(learning_rate(g, step));
   return rates;
+}
+
+double Optimizer::beta(size_t group, int64_t step) const {
+  const MomentumConfig& momentum = groups_[group]->config().momentum;
+  if (step >= momentum.warmup_steps) return momentum.beta;
+  const double done = static_cast<double>(step) / static_cast<double>(momentum.warmup_steps);
+  return momentum.warmup_beta + done * (momentum.beta - momentum.warmup_beta);
 }
 
 std::vector<std::string> Optimizer::group_names() const {

@@ -45,13 +45,16 @@ class Optimizer {
 
   // All state of this rank by parameter name, each in the shape of its parameter (StateTensor says more of
   // what is cut), as views of device memory:
-  // "adamw.m:NAME", "adamw.v:NAME", "matrix.momentum:NAME" (not for momentum `none`).
+  // "adamw.m:NAME", "adamw.v:NAME", "matrix.momentum:NAME" (not for momentum `none`); with neuron_beta
+  // "matrix.neurons:NAME", a second moment for each neuron of each head.
   std::vector<StateTensor> state() const;
 
   // The learning rate of a group at a step (0 .. max_steps - 1); groups in the order of the configuration.
   // StepTensors::learning_rates has to hold those of all.
   double learning_rate(size_t group, int64_t step) const;
   std::vector<double> learning_rates(int64_t step) const;
+  // The momentum's beta of a group at a step: what StepTensors::betas has to hold of all groups.
+  double beta(size_t group, int64_t step) const;
   size_t group_count() const { return groups_.size(); }
   // The names of the groups in that order: the YAML type, e.g. "polargrad".
   std::vector<std::string> group_names() const;

@@ -55,10 +55,15 @@ bool takes_reduced_products(const OracleConfig& config) {
          config.products == "reduced";
 }
 
+bool takes_vectors(OracleKind kind) {
+  return kind == OracleKind::sign || kind == OracleKind::identity;
+}
+
 Oracle::Oracle(const OracleConfig& config)
     : kind_(config.kind),
       steps_(config.steps),
       condition_(config.condition),
+      precondition_(config.preconditioning == "aol"),
       precision_(takes_reduced_products(config) ? PolarPrecision::reduced : PolarPrecision::full) {
   if (config.products != "auto" && config.products != "full" && config.products != "reduced")
     fail_usage("oracle.products: found {}, expected auto, full or reduced", config.products);
@@ -67,16 +72,20 @@ Oracle::Oracle(const OracleConfig& config)
     fail_usage("oracle.steps: found {}, expected 1 or more", config.steps);
   if (condition_ != 0.0 && !(condition_ > 1.0))
     fail_usage("oracle.condition: found {}, expected a number above 1, or 0", condition_);
+  if (config.preconditioning != "none" && (config.preconditioning != "aol" || !polynomial))
+    fail_usage("oracle.preconditioning: found {}, expected none, or aol with a polynomial oracle",
+               config.preconditioning);
+  const char* aol = precondition_ ? " aol" : "";
   switch (kind_) {
     case OracleKind::polar_express:
       quintics_ = polar_express(config);
       safety_ = config.safety;
-      text_ = fmt::format("polar_express {}", steps_);
+      text_ = fmt::format("polar_express {}{}", steps_, aol);
       return;
     case OracleKind::newton_schulz:
       quintics_ = newton_schulz(config);
-      text_ =
-          fmt::format("newton_schulz {} {}", config.custom.empty() ? config.coefficients : "custom", steps_);
+      text_ = fmt::format("newton_schulz {} {}{}", config.custom.empty() ? config.coefficients : "custom",
+                          steps_, aol);
       return;
     case OracleKind::qdwh:
       text_ = steps_ == 0 ? "qdwh" : fmt::format("qdwh {}", steps_);
@@ -89,6 +98,12 @@ Oracle::Oracle(const OracleConfig& config)
       return;
     case OracleKind::svd:
       text_ = "svd";
+      return;
+    case OracleKind::sign:
+      text_ = "sign";
+      return;
+    case OracleKind::identity:
+      text_ = "identity";
   }
 }
 
@@ -110,8 +125,12 @@ MatrixScratch::Need Oracle::need(const Ops& ops, int64_t batch, int64_t m, int64
     case OracleKind::zolo_pd:  // terms are summed: one more batch
       need.solver = aligned(ops.polar_resolvent_workspace(batch, m, n, dtype)) + matrices;
       break;
+    case OracleKind::sign:
+    case OracleKind::identity:
+      break;
     default:
       need.squares = batch * s * s;
+      if (precondition_) need.factors = batch * s;
       if (is_long(m, n)) need.products = need.squares;
   }
   return need;
@@ -122,6 +141,11 @@ Tensor Oracle::factor(Ops& ops, const Tensor& x, const Tensor& y, const MatrixSc
     ops.polar_svd(x, y, scratch.solver);
     return y;
   }
+  if (kind_ == OracleKind::identity) return x;
+  if (kind_ == OracleKind::sign) {
+    ops.sign(x);
+    return x;
+  }
   ops.polar_normalize(x, safety_, is_polynomial() ? kNormEps : 0.0);
   if (kind_ == OracleKind::qdwh) return factor_qdwh(ops, x, y, scratch);
   if (kind_ == OracleKind::zolo_pd) return factor_zolo(ops, x, y, scratch);
@@ -129,11 +153,19 @@ Tensor Oracle::factor(Ops& ops, const Tensor& x, const Tensor& y, const MatrixSc
   return is_long(x.shape[1], x.shape[2]) ? factor_long(ops, x, y, scratch) : factor_short(ops, x, y, scratch);
 }
 
+void Oracle::form_gram(Ops& ops, const Tensor& from, const Tensor& gram, const MatrixScratch& scratch,
+                       bool first) const {
+  ops.polar_gram(from, gram, precision_);
+  if (precondition_ && first)
+    ops.polar_precondition(from, gram, scratch.factors.slice(0, {from.shape[0] * gram.shape[1]}));
+}
+
 Tensor Oracle::factor_short(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const {
   const Shape square = square_of(from);
   const Tensor gram = scratch.gram.slice(0, square), polynomial = scratch.polynomial.slice(0, square);
+  bool first = true;
   for (const auto& [a, b, c] : quintics_) {
-    ops.polar_gram(from, gram, precision_);
+    form_gram(ops, from, gram, scratch, std::exchange(first, false));
     ops.polar_polynomial(gram, b, c, polynomial, precision_);
     ops.polar_apply(from, a, polynomial, to, precision_);
     std::swap(from, to);
@@ -148,7 +180,7 @@ Tensor Oracle::factor_long(Ops& ops, Tensor from, Tensor to, const MatrixScratch
   Tensor product = scratch.product.slice(0, square), next = scratch.product_next.slice(0, square);
   for (size_t step = 0, end = 0; step < quintics_.size();) {
     end = std::min(quintics_.size(), end == 0 ? kFirstRestart : end + kRestart);
-    ops.polar_gram(from, gram, precision_);
+    form_gram(ops, from, gram, scratch, step == 0);
     double shift = 1.0;
     for (const size_t start = step; step < end; ++step) {
       const auto& [a, b, c] = quintics_[step];
@@ -175,6 +207,7 @@ double Oracle::flops(int64_t m, int64_t n) const {
   const auto s = static_cast<double>(std::min(m, n)), l = static_cast<double>(std::max(m, n));
   const double gram = s * s * l, apply = 2 * s * s * l, polynomial = s * s * s, square = 2 * s * s * s;
   const auto steps = static_cast<double>(quintics_.size());
+  if (takes_vectors(kind_)) return 0.0;
   if (!is_polynomial()) return rational_flops(s, l);
   if (!is_long(m, n)) return steps * (gram + polynomial + apply);
   double sum = 0.0;

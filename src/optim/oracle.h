@@ -26,6 +26,13 @@ namespace polar {
 //   zolo_pd        two such steps, of the order that the condition number asks for; the first by QR
 //   gram_eigh      X (X^T X)^{-1/2} by the eigenvalues of the smaller square; those below s * eps * largest
 //   give 0 svd            exact; singular values below s * eps * largest give 0
+// No orthogonal factors, but what baselines put in their place; both take vectors too:
+//   sign           the sign of every element: with the nuclear scale <sign(M), M> = ||M||_1
+//   identity       M itself
+// With OracleConfig::preconditioning aol a polynomial oracle multiplies the short side, after normalising,
+// with (row sums of |Gram matrix|)^{-1/2}: one step fewer is needed, and the factor is that of the scaled
+// matrix (Turbo-Muon, arXiv 2512.04632).
+bool takes_vectors(OracleKind kind);
 // It is a polynomial oracle and its products may be reduced (OracleConfig::products).
 bool takes_reduced_products(const OracleConfig& config);
 
@@ -61,6 +68,9 @@ class Oracle {
   // Dao-AILab 2026).
   Tensor factor_long(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const;
 
+  // The Gram matrix of `from`, which the first step's preconditioning scales with `from`.
+  void form_gram(Ops& ops, const Tensor& from, const Tensor& gram, const MatrixScratch& scratch,
+                 bool first) const;
   bool is_polynomial() const { return !quintics_.empty(); }
   double smallest_value(DType dtype) const;
   Tensor factor_qdwh(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const;
@@ -72,6 +82,7 @@ class Oracle {
   int64_t steps_ = 0;
   double condition_ = 0.0;
   double safety_ = 1.0;
+  bool precondition_ = false;
   PolarPrecision precision_ = PolarPrecision::full;
   std::vector<Quintic> quintics_;
   std::string text_;

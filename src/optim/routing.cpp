@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "optim/oracle.h"
 
 namespace polar {
 namespace {
@@ -23,6 +24,7 @@ int first_match(const std::vector<GroupConfig>& groups, const Parameter& paramet
 
 void check_kind(const GroupConfig& group, int index, const Parameter& parameter) {
   if (group.type == GroupType::adamw || parameter.shape.rank() == 2) return;
+  if (group.type == GroupType::matrix && takes_vectors(group.oracle.kind)) return;
   fail_usage(
       "optimizer.groups.{} ({}): claims {} of shape {}, but a matrix optimizer needs two dimensions; narrow "
       "its `match` (e.g. \"*_proj.weight\"), or put an adamw group that matches {} before it",

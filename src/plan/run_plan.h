@@ -49,8 +49,9 @@ struct RunPlan {
   std::vector<InputIds> input;
   BufferId backend_workspace, step_inputs, loss_sum, gradient_squares, guard_window, control;
 
-  // f64 elements of step_inputs: the valid tokens of the global batch, then the groups' learning rates.
-  int64_t step_input_count() const { return 1 + static_cast<int64_t>(optimizer.group_count()); }
+  // f64 elements of step_inputs: the valid tokens of the global batch, then the groups' learning rates, then
+  // their momentums' betas.
+  int64_t step_input_count() const { return 1 + 2 * static_cast<int64_t>(optimizer.group_count()); }
 
   // On the host, for the steps that may be queued at once (kQueuedSteps): their inputs, and the control read
   // back after them.

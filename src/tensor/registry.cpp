@@ -22,11 +22,11 @@ std::string_view name_of(Role role) {
   return "matrix";
 }
 
-int ParameterRegistry::add(std::string name, Role role, Shape shape, bool joined) {
+int ParameterRegistry::add(std::string name, Role role, Shape shape, bool joined, int64_t heads) {
   const auto index = static_cast<int>(parameters_.size());
   if (!indices_.emplace(name, index).second) fail("parameter {} is registered twice", name);
   const int64_t offset = joined ? parameters_.back().offset + parameters_.back().count() : end_;
-  parameters_.push_back({std::move(name), role, shape, offset});
+  parameters_.push_back({std::move(name), role, shape, offset, heads});
   end_ = (offset + shape.count() + kAlignment - 1) / kAlignment * kAlignment;
   return index;
 }

@@ -22,6 +22,7 @@ struct Parameter {
   Role role;
   Shape shape;     // [out, in] for matrices: m rows = fan-out, n columns = fan-in
   int64_t offset;  // elements from the start of the flat buffer
+  int64_t heads;   // of the projections of queries and keys: attention heads, a block of rows each; else 1
   int64_t count() const { return shape.count(); }
 };
 
@@ -31,7 +32,7 @@ class ParameterRegistry {
 
   // Adds a parameter behind the previous one; `joined` puts it there without a gap (the next part of a fused
   // weight), otherwise the offset is rounded up to kAlignment. Returns its index. Error if the name is taken.
-  int add(std::string name, Role role, Shape shape, bool joined = false);
+  int add(std::string name, Role role, Shape shape, bool joined = false, int64_t heads = 1);
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
   const Parameter& operator[](int index) const { return parameters_[static_cast<size_t>(index)]; }

@@ -152,8 +152,11 @@ bool Trainer::begin_step(bool interrupted) {
 void Trainer::upload_step_inputs(double valid_tokens) {
   double* inputs = host_row(plan_.queued_inputs, slot_of(progress_.step), plan_.step_input_count());
   inputs[0] = valid_tokens;
-  for (size_t group = 0; group < plan_.optimizer.group_count(); ++group)
+  const size_t groups = plan_.optimizer.group_count();
+  for (size_t group = 0; group < groups; ++group) {
     inputs[1 + group] = plan_.optimizer.learning_rate(group, progress_.step);
+    inputs[1 + groups + group] = plan_.optimizer.beta(group, progress_.step);
+  }
   ops_.upload_ahead(device_[plan_.step_inputs], inputs, *updated_, *step_inputs_uploaded_);
 }
 
@@ -201,11 +204,13 @@ StepControl Trainer::step_control() const {
 void Trainer::update() {
   ops_.step_control(step_control());
   const Tensor inputs = device_[plan_.step_inputs];
+  const auto groups = static_cast<int64_t>(plan_.optimizer.group_count());
   plan_.optimizer.step({.parameters = trained_parameters(plan_, device_),
                         .gradients = step_gradients(),
                         .weights = plan_.model.rounded_weights(),
                         .control = device_[plan_.control],
-                        .learning_rates = inputs.slice(1, {inputs.count() - 1})});
+                        .learning_rates = inputs.slice(1, {groups}),
+                        .betas = inputs.slice(1 + groups, {groups})});
 }
 
 Tensor Trainer::step_gradients() const {

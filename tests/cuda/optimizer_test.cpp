@@ -257,4 +257,89 @@ TEST(CudaOptimizer, ViolatedContractsAreErrors) {
 }
 
 }  // namespace
+// Matrices at odd places of flat buffers, of sizes with and without whole pieces.
+TEST(CudaMatrixUpdate, BatchesAreTheCpus) {
+  Both both;
+  for (const int64_t size : {int64_t{64}, int64_t{77}, int64_t{5000}}) {
+    const int64_t flat = 4 * size + 64;
+    const Pair gradients = both.random(DType::f32, {flat}, 1),
+               parameters = both.random(DType::f32, {flat}, 2);
+    const Pair buffer = both.random(DType::f32, {3 * size}, 3), out = both.zeros(DType::f32, {3 * size});
+    const Pair scales = both.make(DType::f64, {3}, {2, -3, 4}), beta = both.make(DType::f64, {1}, {0.8});
+    const auto at = [&](int64_t a, int64_t b, int64_t c) {
+      return both.make(DType::f64, {3},
+                       {static_cast<double>(a), static_cast<double>(b), static_cast<double>(c)});
+    };
+    const Pair from = at(size + 8, 3, 3 * size + 1), to = at(0, 2 * size, 3 * size + 3);
+    const Pair weights_at = at(2 * size + 4, 0, size + 1), weights = both.zeros(DType::bf16, {flat});
+    const Pair ctl = both.make(DType::f64, {kControlSize}, control(1, 0.3, 5));
+    const Pair lr = both.constant(DType::f64, {1}, 0.02);
+    for (const double interpolation : {0.0, 0.9})
+      for (const bool nesterov : {false, true}) {
+        const auto momentum = [&](auto side) {
+          return MomentumUpdate{.gradient = side(gradients),
+                                .buffer = side(buffer),
+                                .out = side(out),
+                                .beta = 0.5,
+                                .gain = 1.0,
+                                .nesterov = nesterov && interpolation == 0.0,
+                                .control = side(ctl),
+                                .places = side(from),
+                                .beta_now = side(beta),
+                                .average = nesterov,
+                                .interpolation = interpolation};
+        };
+        both.cpu.momentum_update(momentum(cpu_side));
+        both.cuda.momentum_update(momentum(cuda_side));
+        expect_close(both.read_cuda(buffer), both.read_cpu(buffer), 1e-6, "buffer");
+        expect_close(both.read_cuda(out), both.read_cpu(out), 1e-6, "out");
+        const auto update = [&](auto side) {
+          return MatrixUpdate{.parameter = side(parameters),
+                              .direction = side(out),
+                              .scale = side(scales),
+                              .exponent = 0.5,
+                              .lr = side(lr),
+                              .weight_decay = 0.5,
+                              .control = side(ctl),
+                              .cautious = nesterov,
+                              .places = side(to)};
+        };
+        both.cpu.matrix_update(update(cpu_side));
+        MatrixUpdate on_cuda = update(cuda_side);
+        on_cuda.weight = weights.cuda;
+        on_cuda.weight_places = weights_at.cuda;
+        both.cuda.matrix_update(on_cuda);
+        const Values p = both.read_cuda(parameters), w = both.read_cuda(weights);
+        const Values begin = both.read_cpu(to), begin_w = both.read_cpu(weights_at);
+        expect_close(p, both.read_cpu(parameters), 1e-6, "parameter");
+        for (size_t k = 0; k < 3; ++k)
+          for (size_t i = 0; i < static_cast<size_t>(size); ++i)
+            ASSERT_EQ(w[static_cast<size_t>(begin_w[k]) + i],
+                      rounded_to(DType::bf16, p[static_cast<size_t>(begin[k]) + i]));
+      }
+  }
+}
+
+TEST(CudaAdamW, CautiousDecayIsTheCpus) {
+  Both both;
+  const int64_t n = 1001;
+  const Pair p = both.random(DType::f32, {n}, 1), g = both.random(DType::f32, {n}, 2);
+  const Pair m = both.random(DType::f32, {n}, 3), v = both.constant(DType::f32, {n}, 0.5);
+  const Pair ctl = both.make(DType::f64, {kControlSize}, control(1, 1, 5)),
+             lr = both.constant(DType::f64, {1}, 0.1);
+  const auto args = [&](auto side) {
+    return AdamW{.parameter = side(p),
+                 .gradient = side(g),
+                 .m = side(m),
+                 .v = side(v),
+                 .lr = side(lr),
+                 .weight_decay = 0.5,
+                 .control = side(ctl),
+                 .cautious = true};
+  };
+  both.cpu.adamw(args(cpu_side));
+  both.cuda.adamw(args(cuda_side));
+  expect_close(both.read_cuda(p), both.read_cpu(p), 1e-6, "parameter");
+}
+
 }  // namespace polar::cuda::test

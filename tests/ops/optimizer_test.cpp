@@ -115,6 +115,81 @@ TEST(MatrixUpdate, ScaleExponentAndDecay) {
         }
 }
 
+// A batch out of flat buffers is what its matrices are one by one, bit for bit; the rest is left alone.
+TEST(OptimizerSteps, ABatchIsItsMatrices) {
+  Device device;
+  const int64_t n = 300;
+  const Values from{7, 1000, 400}, to{900, 3, 500};
+  const Tensor flat = device.random(DType::f32, {1400}, 1), parameters = device.random(DType::f32, {1400}, 2);
+  const Tensor buffer = device.random(DType::f32, {3 * n}, 3), out = device.zeros(DType::f32, {3 * n});
+  const Tensor control = make_control(device, 1, 0.5, 1), lr = device.make(DType::f64, {1}, {0.1});
+  const Tensor scales = device.make(DType::f64, {3}, {2, 3, 4});
+  const Tensor beta = device.make(DType::f64, {1}, {0.8});
+  const Values old_buffer = device.read(buffer), old_parameters = device.read(parameters);
+  const auto both = [&](const auto& step) {
+    device.write(buffer, old_buffer);
+    device.write(parameters, old_parameters);
+    step();
+    return std::pair(device.read(out), device.read(parameters));
+  };
+  const auto batched = both([&] {
+    device->momentum_update({.gradient = flat,
+                             .buffer = buffer,
+                             .out = out,
+                             .nesterov = true,
+                             .control = control,
+                             .places = device.make(DType::f64, {3}, from),
+                             .beta_now = beta,
+                             .average = true});
+    device->matrix_update({.parameter = parameters,
+                           .direction = out,
+                           .scale = scales,
+                           .lr = lr,
+                           .weight_decay = 0.1,
+                           .control = control,
+                           .cautious = true,
+                           .places = device.make(DType::f64, {3}, to)});
+  });
+  const auto single = both([&] {
+    for (int64_t i = 0; i < 3; ++i) {
+      const auto k = static_cast<size_t>(i);
+      device->momentum_update({.gradient = flat.slice(static_cast<int64_t>(from[k]), {n}),
+                               .buffer = buffer.slice(i * n, {n}),
+                               .out = out.slice(i * n, {n}),
+                               .beta = 0.8,
+                               .gain = 1.0 - 0.8,
+                               .nesterov = true,
+                               .control = control});
+      device->matrix_update({.parameter = parameters.slice(static_cast<int64_t>(to[k]), {n}),
+                             .direction = out.slice(i * n, {n}),
+                             .scale = scales.slice(i, {1}),
+                             .lr = lr,
+                             .weight_decay = 0.1,
+                             .control = control,
+                             .cautious = true});
+    }
+  });
+  EXPECT_EQ(batched, single);
+  EXPECT_EQ(batched.second[1200], old_parameters[1200]);
+  EXPECT_NE(batched.second[900], old_parameters[900]);
+}
+
+TEST(MomentumUpdate, LionLooksAtTheOldBuffer) {
+  Device device;
+  const Tensor gradient = device.make(DType::f64, {2}, {4, -8}),
+               buffer = device.make(DType::f64, {2}, {1, 2});
+  const Tensor out = device.zeros(DType::f64, {2});
+  device->momentum_update({.gradient = gradient,
+                           .buffer = buffer,
+                           .out = out,
+                           .beta = 0.75,
+                           .gain = 0.25,
+                           .control = make_control(device, 1, 0.5, 1),
+                           .interpolation = 0.5});
+  EXPECT_EQ(device.read(out), (Values{1.5, -1.0}));
+  EXPECT_EQ(device.read(buffer), (Values{1.25, 0.5}));
+}
+
 // NaN in the gradient, as after a bad step: nothing of it may reach the state.
 TEST(OptimizerSteps, ASkippedStepLeavesEveryBit) {
   Device device;

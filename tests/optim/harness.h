@@ -83,15 +83,16 @@ class Harness {
   static constexpr DType kType = DTypeOf<T>::value;
 
   Harness(const OptimizerConfig& config, const std::vector<std::pair<std::string, Shape>>& parameters,
-          int threads = 1)
-      : registry_(make_registry(parameters)),
+          int threads = 1, const std::map<std::string, int64_t>& heads = {})
+      : registry_(make_registry(parameters, heads)),
         ops_(make_ops({.device = "auto", .threads = threads})),
         optimizer_(config, ScheduleConfig{}, registry_, kMaxSteps, kType) {
     const BufferId parameter_id = plan_.add("parameters", "parameters", kType, {registry_.flat_count()});
     const BufferId gradient_id = plan_.add("gradients", "gradients", kType, {registry_.flat_count()});
     const BufferId control_id = plan_.add("workspace", "control", DType::f64, {kControlSize});
-    const BufferId rates_id =
-        plan_.add("workspace", "rates", DType::f64, {static_cast<int64_t>(optimizer_.group_count())});
+    const Shape groups{static_cast<int64_t>(optimizer_.group_count())};
+    const BufferId rates_id = plan_.add("workspace", "rates", DType::f64, groups);
+    const BufferId betas_id = plan_.add("workspace", "betas", DType::f64, groups);
     optimizer_.plan(plan_, *ops_);
     memory_ = std::make_unique<DeviceMemory>(*ops_, plan_);
     const Arena arena(plan_, memory_->base());
@@ -101,6 +102,7 @@ class Harness {
     gradients_ = arena[gradient_id];
     control_ = arena[control_id];
     rates_ = arena[rates_id];
+    betas_ = arena[betas_id];
     ops_->fill(parameters_, 0.0);
     ops_->fill(gradients_, 0.0);
     optimizer_.bind(*ops_, arena);
@@ -122,13 +124,17 @@ class Harness {
     control[kControlGradientScale] = gradient_scale;
     control[kControlAppliedSteps] = applied_;
     ops_->upload(control_, control.data());
+    std::vector<double> betas;
+    for (size_t g = 0; g < optimizer_.group_count(); ++g) betas.push_back(optimizer_.beta(g, calls_));
     const std::vector<double> rates = optimizer_.learning_rates(calls_++);
     ops_->upload(rates_, rates.data());
+    ops_->upload(betas_, betas.data());
     optimizer_.step({.parameters = parameters_,
                      .gradients = gradients_,
                      .weights = {},
                      .control = control_,
-                     .learning_rates = rates_});
+                     .learning_rates = rates_,
+                     .betas = betas_});
   }
 
   std::map<std::string, std::vector<double>> state() const {
@@ -149,10 +155,12 @@ class Harness {
   const MemoryPlan& plan() const { return plan_; }
 
  private:
-  static ParameterRegistry make_registry(const std::vector<std::pair<std::string, Shape>>& parameters) {
+  static ParameterRegistry make_registry(const std::vector<std::pair<std::string, Shape>>& parameters,
+                                         const std::map<std::string, int64_t>& heads) {
     ParameterRegistry registry;
     for (const auto& [name, shape] : parameters)
-      registry.add(name, shape.rank() == 2 ? Role::matrix : Role::norm, shape);
+      registry.add(name, shape.rank() == 2 ? Role::matrix : Role::norm, shape, false,
+                   heads.contains(name) ? heads.at(name) : 1);
     return registry;
   }
   Tensor view(const Tensor& flat, const std::string& name) const {
@@ -175,7 +183,7 @@ class Harness {
   Optimizer optimizer_;
   MemoryPlan plan_;
   std::unique_ptr<DeviceMemory> memory_;
-  Tensor parameters_, gradients_, control_, rates_;
+  Tensor parameters_, gradients_, control_, rates_, betas_;
   int64_t calls_ = 0;
   double applied_ = 0.0;
 };

@@ -60,7 +60,8 @@ void set_parameters(Harness<T>& harness, int64_t width) {
 const MomentumConfig kForms[] = {
     {MomentumKind::first, 0.9, false},       {MomentumKind::first, 0.9, true},
     {MomentumKind::polar_first, 0.9, false}, {MomentumKind::polar_first, 0.9, true},
-    {MomentumKind::heavy_ball, 0.9, false},  {MomentumKind::none, 0.0, false}};
+    {MomentumKind::heavy_ball, 0.9, false},  {MomentumKind::none, 0.0, false},
+    {MomentumKind::lion, 0.9, false}};
 
 // A skipped step, its gradients not even numbers, leaves no trace: neither at once nor in later steps.
 TEST(Optimizer, ASkippedStepChangesNothing) {

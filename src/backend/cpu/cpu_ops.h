@@ -96,6 +96,14 @@ class CpuOps : public Ops {
                    PolarPrecision precision) override {
     cpu::polar_apply(x, c0, b, y, precision);
   }
+  void polar_precondition(const Tensor& x, const Tensor& a, const Tensor& factors) override {
+    cpu::polar_precondition(x, a, factors);
+  }
+  void normalize_neurons(const Tensor& x, const Tensor& squares, double beta,
+                         const Tensor& control) override {
+    cpu::normalize_neurons(x, squares, beta, control);
+  }
+  void sign(const Tensor& x) override { cpu::sign(x); }
   void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) override {
     cpu::polar_inner(x, y, out);
   }

@@ -65,6 +65,9 @@ void polar_gram(const Tensor& x, const Tensor& a, PolarPrecision precision);
 void polar_polynomial(const Tensor& a, double c1, double c2, const Tensor& b, PolarPrecision precision);
 void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y, PolarPrecision precision);
 void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out);
+void polar_precondition(const Tensor& x, const Tensor& a, const Tensor& factors);
+void normalize_neurons(const Tensor& x, const Tensor& squares, double beta, const Tensor& control);
+void sign(const Tensor& x);
 void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace, const Tensor& values);
 size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype);
 

@@ -1,6 +1,7 @@
 // Norms and inner products of batches of matrices, in f64.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
@@ -14,6 +15,7 @@ namespace {
 constexpr int64_t kMaximumChunks = 256;
 // Matrices from this size on are cut into parallel chunks one after the other; smaller ones are whole tasks.
 constexpr int64_t kLargeMatrix = int64_t{1} << 20;
+constexpr double kSmallestSquare = 1e-10;  // of NorMuon's second moments
 
 void require_batch(const Tensor& x) {
   require(x.shape.rank() == 3, "polar: a batch of matrices (batch, m, n)");
@@ -72,6 +74,72 @@ void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) {
   dispatch(x.dtype, "polar_inner", [&]<class T>(T) {
     for_each_matrix(batch, count, [&](int64_t i) {
       out.as<double>()[i] = inner(x.as<const T>() + i * count, y.as<const T>() + i * count, count);
+    });
+  });
+}
+
+void polar_precondition(const Tensor& x, const Tensor& a, const Tensor& factors) {
+  require_batch(x);
+  const int64_t batch = x.shape[0], m = x.shape[1], n = x.shape[2], s = std::min(m, n);
+  require(a.dtype == x.dtype && a.count() == batch * s * s, "polar_precondition: a (batch, s, s), one dtype");
+  require(factors.dtype == DType::f64 && factors.count() == batch * s,
+          "polar_precondition: factors F64 (batch, s)");
+  dispatch(x.dtype, "polar_precondition", [&]<class T>(T) {
+    parallel_for(batch, [&](int64_t b) {
+      T *gram = a.as<T>() + b * s * s, *matrix = x.as<T>() + b * m * n;
+      double* factor = factors.as<double>() + b * s;
+      for (int64_t j = 0; j < s; ++j) {
+        double sum = 0.0;
+        for (int64_t k = 0; k < s; ++k) sum += std::abs(static_cast<double>(gram[j * s + k]));
+        factor[j] = sum > 0.0 ? 1.0 / std::sqrt(sum) : 0.0;
+      }
+      for (int64_t j = 0; j < s; ++j)
+        for (int64_t k = 0; k < s; ++k) gram[j * s + k] *= static_cast<T>(factor[j] * factor[k]);
+      for (int64_t j = 0; j < m; ++j)
+        for (int64_t k = 0; k < n; ++k) matrix[j * n + k] *= static_cast<T>(factor[m <= n ? j : k]);
+    });
+  });
+}
+
+void normalize_neurons(const Tensor& x, const Tensor& squares, double beta, const Tensor& control) {
+  require_batch(x);
+  const int64_t batch = x.shape[0], m = x.shape[1], n = x.shape[2];
+  const int64_t neurons = std::max(m, n), width = std::min(m, n);
+  require(squares.dtype == x.dtype && squares.count() == batch * neurons,
+          "normalize_neurons: squares (batch, max(m, n)) in the dtype of x");
+  const bool apply = control.as<double>()[kControlApply] != 0.0, rows = m >= n;
+  dispatch(x.dtype, "normalize_neurons", [&]<class T>(T) {
+    parallel_for(batch, [&](int64_t b) {
+      T *matrix = x.as<T>() + b * m * n, *state = squares.as<T>() + b * neurons;
+      std::vector<double> sums(static_cast<size_t>(neurons)), factors(static_cast<size_t>(neurons));
+      for (int64_t j = 0; j < m; ++j)
+        for (int64_t k = 0; k < n; ++k) {
+          const auto value = static_cast<double>(matrix[j * n + k]);
+          sums[static_cast<size_t>(rows ? j : k)] += value * value;
+        }
+      double before = 0.0, after = 0.0;
+      for (int64_t i = 0; i < neurons; ++i) {
+        const double mean = sums[static_cast<size_t>(i)] / static_cast<double>(width);
+        if (apply) state[i] = static_cast<T>(beta * static_cast<double>(state[i]) + (1.0 - beta) * mean);
+        const double factor = 1.0 / std::sqrt(std::max(static_cast<double>(state[i]), kSmallestSquare));
+        factors[static_cast<size_t>(i)] = factor;
+        before += sums[static_cast<size_t>(i)];
+        after += sums[static_cast<size_t>(i)] * factor * factor;
+      }
+      const double again = after > 0.0 ? std::sqrt(before / after) : 0.0;
+      for (int64_t j = 0; j < m; ++j)
+        for (int64_t k = 0; k < n; ++k)
+          matrix[j * n + k] *= static_cast<T>(again * factors[static_cast<size_t>(rows ? j : k)]);
+    });
+  });
+}
+
+void sign(const Tensor& x) {
+  dispatch(x.dtype, "sign", [&]<class T>(T) {
+    T* values = x.as<T>();
+    parallel_ranges(x.count(), kTaskElements, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        values[i] = values[i] > T(0) ? T(1) : values[i] < T(0) ? T(-1) : values[i];
     });
   });
 }

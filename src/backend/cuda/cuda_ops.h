@@ -141,6 +141,9 @@ class CudaOps final : public Ops {
   void polar_apply(const Tensor& x, double c0, const Tensor& b, const Tensor& y,
                    PolarPrecision precision) override;
   void polar_inner(const Tensor& x, const Tensor& y, const Tensor& out) override;
+  void polar_precondition(const Tensor& x, const Tensor& a, const Tensor& factors) override;
+  void normalize_neurons(const Tensor& x, const Tensor& squares, double beta, const Tensor& control) override;
+  void sign(const Tensor& x) override;
 
   // svd.cpp; waits for the device, once a matrix.
   void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace, const Tensor& values) override;

@@ -88,4 +88,39 @@ void CudaOps::polar_apply(const Tensor& x, double c0, const Tensor& b, const Ten
   });
 }
 
+void CudaOps::polar_precondition(const Tensor& x, const Tensor& a, const Tensor& factors) {
+  require_batch(x);
+  const int64_t batch = x.shape[0], m = x.shape[1], n = x.shape[2], s = std::min(m, n);
+  require(a.dtype == x.dtype, "polar_precondition: one dtype");
+  require_square(a, batch, s);
+  require(is(factors, DType::f64, batch * s), "polar_precondition: factors F64 (batch, s)");
+  dispatch(x.dtype, "polar_precondition", [&]<class T>(T) {
+    CUDA_CHECK(
+        kernels::polar_precondition(x.as<T>(), a.as<T>(), factors.as<double>(), batch, m, n, stream_.get()));
+  });
+}
+
+void CudaOps::normalize_neurons(const Tensor& x, const Tensor& squares, double beta, const Tensor& control) {
+  require_batch(x);
+  const int64_t batch = x.shape[0], m = x.shape[1], n = x.shape[2], count = m * n;
+  require(is(squares, DType::f32, batch * std::max(m, n)),
+          "normalize_neurons: squares F32 (batch, max(m, n))");
+  require(is(control, DType::f64, kControlSize), "control is F64 (kControlSize)");
+  require_room(2 * batch, count, kScratchBytes);
+  auto* before = reinterpret_cast<double*>(workspace());
+  double* after = before + kernels::polar_partials(batch, count);
+  dispatch(x.dtype, "normalize_neurons", [&]<class T>(T) {
+    T* matrices = x.as<T>();
+    CUDA_CHECK(kernels::polar_squares(static_cast<const T*>(matrices), batch, count, before, stream_.get()));
+    CUDA_CHECK(kernels::scale_neurons(matrices, squares.as<float>(), batch, m, n, beta,
+                                      control.as<const double>() + kControlApply, stream_.get()));
+    CUDA_CHECK(kernels::polar_restore_norm(matrices, batch, count, before, after, stream_.get()));
+  });
+}
+
+void CudaOps::sign(const Tensor& x) {
+  dispatch(x.dtype, "sign",
+           [&]<class T>(T) { CUDA_CHECK(kernels::sign(x.as<T>(), x.count(), stream_.get())); });
+}
+
 }  // namespace polar::cuda
