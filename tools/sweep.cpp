@@ -10,6 +10,7 @@
 #include "command.h"
 #include "launch/worker.h"
 #include "sweep/compare.h"
+#include "sweep/page.h"
 #include "sweep/runner.h"
 #include "sweep/table.h"
 
@@ -17,23 +18,19 @@ namespace polar {
 namespace {
 
 constexpr const char* kFooter =
-    "--grid key=v1,v2,... may be given several times; the points are the product. Keys joined by '+' take "
-    "the same\n"
-    "value: --grid optimizer.groups.0.lr+optimizer.groups.1.lr=1e-3,3e-3. A value that holds commas stands "
-    "in\n"
-    "brackets or quotes: --grid 'optimizer.groups.0.betas=[0.9,0.95],[0.8,0.95]'.\n\n"
-    "Every run is a process of its own with a directory OUTPUT/<point>/seed-<n>; what it says is in "
-    "seed-<n>.out. One\n"
-    "that diverges or crashes is noted and the others go on. SIGTERM or Ctrl-C makes the runs save and stop; "
-    "the same\n"
-    "call goes on where it was cut, and tries again what has failed. OUTPUT/sweep.md and sweep.json rank the "
-    "points by\n"
-    "final validation loss, mean over the seeds.\n\n"
-    "Exit code: 0; 1 if a run has failed; 2 for a wrong configuration or another sweep's directory; 3 "
-    "stopped by a\n"
-    "signal.\n\n"
-    "Example: polartrain sweep configs/demo.yaml --grid optimizer.groups.0.lr=0.01,0.02,0.04 --seeds 3 "
-    "train.max_steps=100";
+    R"(--grid key=v1,v2,... may be given several times; the points are the product. Keys joined by '+' take the same
+value: --grid optimizer.groups.0.lr+optimizer.groups.1.lr=1e-3,3e-3. A value that holds commas stands in
+brackets or quotes: --grid 'optimizer.groups.0.betas=[0.9,0.95],[0.8,0.95]'.
+
+Every run is a process of its own with a directory OUTPUT/<point>/seed-<n>; what it says is in seed-<n>.out.
+One that diverges or crashes is noted, and the others go on. SIGTERM or Ctrl-C makes the runs save and stop;
+the same call goes on where it was cut, and tries again what has failed. OUTPUT/sweep.html, sweep.md and
+sweep.json rank the points by final validation loss, mean over the seeds.
+
+Exit code: 0; 1 if a run has failed; 2 for a wrong configuration or another sweep's directory; 3 stopped by a
+signal.
+
+Example: polartrain sweep configs/demo.yaml --grid optimizer.groups.0.lr=0.01,0.02,0.04 train.max_steps=100)";
 
 struct SweepOptions {
   std::string config, output;
@@ -90,8 +87,10 @@ ExitCode run_sweep(const SweepOptions& options) {
                                                          .extend = options.extend});
   const std::string table = sweep::table_of(definition, outcome.results);
   write_file_atomically(directory / "sweep.md", table);
+  write_file_atomically(directory / "sweep.html",
+                        sweep::render_sweep(directory, definition, outcome.results));
   std::printf("%s", table.c_str());
-  log::info("written to {} (sweep.md, sweep.json)", directory.string());
+  log::info("written to {} (sweep.html, sweep.md, sweep.json)", directory.string());
   if (outcome.code != ExitCode::done) log::info("the same call goes on with what has no result");
   return outcome.code;
 }

@@ -185,7 +185,7 @@ std::string sample_section(std::span<const RunData> runs) {
 std::string title_of(std::span<const RunData> runs) {
   std::string title;
   for (const RunData& run : runs) title += (title.empty() ? "" : ", ") + run.name;
-  return escape_html(title);
+  return title;
 }
 
 }  // namespace
@@ -233,23 +233,25 @@ std::string page_data(std::span<const RunData> runs) {
   return json;
 }
 
-std::string render_page(std::span<const RunData> runs) {
+std::string render_document(const Document& document) {
+  const std::span<const RunData> runs = document.runs;
   std::string legend;
   for (size_t i = 0; i < runs.size(); ++i)
     legend +=
         fmt::format(R"(<button type="button" class="chip" data-run="{}" aria-pressed="true">{}</button>)", i,
                     run_label(runs[i], i));
-  return fmt::format(R"(<!DOCTYPE html>
+  return fmt::format(
+      R"(<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} · PolarTrain</title>
-<style>{style}</style>
+<style>{style}{more_style}</style>
 </head>
 <body>
-<header><p class="product">PolarTrain · training report</p><h1>{title}</h1></header>
-<nav class="controls" id="controls">
+<header><p class="product">PolarTrain · {kind}</p><h1>{title}</h1></header>
+{before}<nav class="controls" id="controls">
 <div class="legend">{legend}</div>
 <div class="options">
 <div class="switch" role="group" aria-label="Horizontal axis">
@@ -261,18 +263,26 @@ std::string render_page(std::span<const RunData> runs) {
 </div></nav>
 <main>
 <section id="charts" class="charts"><noscript>The curves need JavaScript; the tables below do not.</noscript></section>
-<h2>Final numbers</h2>
-{summary}{config}{sample}</main>
+{after}</main>
 <script type="application/json" id="data">{data}</script>
 <script>{script}</script>
 </body>
 </html>
 )",
-                     fmt::arg("title", title_of(runs)), fmt::arg("style", kPageStyle),
-                     fmt::arg("legend", legend), fmt::arg("smoothing", kSmoothing),
-                     fmt::arg("summary", summary_table(runs)), fmt::arg("config", config_section(runs)),
-                     fmt::arg("sample", sample_section(runs)), fmt::arg("data", page_data(runs)),
-                     fmt::arg("script", kPageScript));
+      fmt::arg("title", escape_html(document.title)), fmt::arg("kind", escape_html(document.kind)),
+      fmt::arg("style", kPageStyle), fmt::arg("more_style", document.style), fmt::arg("legend", legend),
+      fmt::arg("smoothing", kSmoothing), fmt::arg("before", document.before),
+      fmt::arg("after", document.after), fmt::arg("data", page_data(runs)), fmt::arg("script", kPageScript));
+}
+
+std::string render_page(std::span<const RunData> runs) {
+  return render_document({.title = title_of(runs),
+                          .kind = "training report",
+                          .style = "",
+                          .runs = runs,
+                          .before = "",
+                          .after = "<h2>Final numbers</h2>\n" + summary_table(runs) + config_section(runs) +
+                                   sample_section(runs)});
 }
 
 }  // namespace polar

@@ -19,6 +19,17 @@ std::string escape_html(std::string_view text);
 // The runs' curves as JSON for the script. It holds no "<", so it can stand inside a script element.
 std::string page_data(std::span<const RunData> runs);
 
+// A whole page with the runs' curves: the report of a run, and others that have curves in them.
+struct Document {
+  std::string title;              // HTML is escaped
+  std::string kind;               // "training report"
+  std::string style;              // CSS beyond that of all pages
+  std::span<const RunData> runs;  // whose curves it shows
+  std::string before, after;      // the curves and their controls, HTML
+};
+std::string render_document(const Document& document);
+
+// The report of one run or several.
 std::string render_page(std::span<const RunData> runs);
 
 }  // namespace polar

@@ -20,6 +20,8 @@ Experiment neutral(Experiment experiment) {
   experiment.run.dir = defaults.dir;
   experiment.run.threads = defaults.threads;
   experiment.data.prefetch_batches = DataConfig().prefetch_batches;
+  experiment.checkpoint = {};
+  experiment.log = {};
   return experiment;
 }
 
