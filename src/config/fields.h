@@ -247,6 +247,11 @@ void fields(Visitor& visit, C& c) {
          .applies = polynomial,
          .applies_to = "a polynomial oracle kind"},
         c.preconditioning);
+  visit({.name = "refine",
+         .doc = "one cubic Newton-Schulz step behind the others, as the PolarGrad authors' qdwh has it",
+         .applies = c.kind == OracleKind::qdwh,
+         .applies_to = "oracle kind qdwh"},
+        c.refine);
   visit(
       {.name = "products",
        .doc = "reduced: bf16 on CUDA, 16 significant bits on CPUs with matrix units; auto: with compute bf16",

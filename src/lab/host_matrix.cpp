@@ -32,6 +32,29 @@ double HostMatrix::squares() const {
   return std::inner_product(values.begin(), values.end(), values.begin(), 0.0);
 }
 
+HostMatrix HostMatrix::transposed() const {
+  HostMatrix result(cols, rows);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols; ++j)
+      result.values[static_cast<size_t>(j * rows + i)] = values[static_cast<size_t>(i * cols + j)];
+  return result;
+}
+
+double condition_of(const std::vector<double>& singular_values) {
+  constexpr double kEps = 1e-15;
+  if (singular_values.empty() || singular_values.front() <= 0.0) return 0.0;
+  const double largest = singular_values.front(),
+               threshold = static_cast<double>(singular_values.size()) * kEps * largest;
+  double smallest = largest;
+  for (const double s : singular_values)
+    if (s > threshold) smallest = s;
+  return largest / smallest;
+}
+
+double sum_of(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
 HostMath::HostMath() : ops_(make_ops({.device = "cpu"})) {}
 
 HostMatrix HostMath::product(const HostMatrix& a, Transpose ta, const HostMatrix& b, Transpose tb) const {

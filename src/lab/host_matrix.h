@@ -18,6 +18,7 @@ struct HostMatrix {
   Tensor tensor() { return {values.data(), DType::f64, {rows, cols}}; }
   Tensor tensor() const { return {const_cast<double*>(values.data()), DType::f64, {rows, cols}}; }
   double squares() const;  // of the Frobenius norm
+  HostMatrix transposed() const;
 };
 
 // Its operations, by the CPU backend in fp64.
@@ -34,8 +35,27 @@ class HostMath {
   std::unique_ptr<Ops> ops_;
 };
 
+// Of singular values, descending: the largest over the smallest that is not rounding; 0 without any.
+double condition_of(const std::vector<double>& singular_values);
+double sum_of(const std::vector<double>& values);
+
 // Elements normal(0, 1), or uniform in (-1, 1): a pure function of seed and stream.
 HostMatrix random_normal_matrix(int64_t rows, int64_t cols, uint64_t seed, uint64_t stream);
 HostMatrix random_uniform_matrix(int64_t rows, int64_t cols, uint64_t seed, uint64_t stream);
+
+// Calls `change(float*)` with the elements of an f32 tensor in host memory, for what no operation of `ops`
+// does; waits for the device and, where that has a memory of its own, copies there and back.
+template <class Change>
+void on_host(Ops& ops, const Tensor& tensor, Change change) {
+  if (ops.host_memory()) {
+    ops.synchronize();
+    change(tensor.as<float>());
+    return;
+  }
+  std::vector<float> copy(static_cast<size_t>(tensor.count()));
+  ops.download(copy.data(), tensor);
+  change(copy.data());
+  ops.upload(tensor, copy.data());
+}
 
 }  // namespace polar::lab

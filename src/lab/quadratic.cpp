@@ -13,15 +13,6 @@ namespace {
 
 constexpr uint64_t kStreamA = 1, kStreamB = 2, kStreamC = 3, kStreamX = 4;
 
-// A singular value below this share of the largest is rounding.
-double condition_of(const std::vector<double>& descending, double eps) {
-  const double threshold = static_cast<double>(descending.size()) * eps * descending.front();
-  double smallest = descending.front();
-  for (const double s : descending)
-    if (s > threshold) smallest = s;
-  return smallest > 0.0 ? descending.front() / smallest : 0.0;
-}
-
 class Quadratic final : public Problem {
  public:
   Quadratic(Ops& ops, const QuadraticSizes& sizes, uint64_t seed)
@@ -32,7 +23,7 @@ class Quadratic final : public Problem {
         b_(random_normal_matrix(sizes.n, sizes.q, seed, kStreamB)),
         c_(random_normal_matrix(sizes.p, sizes.q, seed, kStreamC)),
         left_inverse_(math_.inverse_of_square(a_)),
-        right_inverse_(inverse_of_right_square()),
+        right_inverse_(math_.inverse_of_square(b_.transposed())),
         minimum_(minimiser()) {
     registry_.add("x", Role::matrix, {sizes.m, sizes.n});
     place();
@@ -42,7 +33,9 @@ class Quadratic final : public Problem {
 
   std::vector<float> start() const override {
     const HostMatrix x = random_uniform_matrix(sizes_.m, sizes_.n, seed_, kStreamX);
-    return {x.values.begin(), x.values.end()};
+    std::vector<float> flat(static_cast<size_t>(registry_.flat_count()));
+    std::copy(x.values.begin(), x.values.end(), flat.begin());
+    return flat;
   }
 
   void gradient(const Tensor& parameters, const Tensor& gradients, int64_t) override {
@@ -54,26 +47,31 @@ class Quadratic final : public Problem {
     ops_.gemm(Transpose::no, Transpose::yes, 1.0, back, at(device_b_), 0.0, as_x(gradients));
   }
 
-  Measure measure(const std::vector<float>& parameters) const override {
+  const std::vector<Quantity>& quantities() const override {
+    static const std::vector<Quantity> kAll{
+        {"gap", "f(X) - f*"},
+        {"residual_condition", "condition number of A X B - C"},
+        {"gradient_condition", "condition number of the gradient"},
+        {"gradient_nuclear_norm", "nuclear norm of the gradient"},
+    };
+    return kAll;
+  }
+
+  std::vector<double> measure(const std::vector<float>& parameters) const override {
     HostMatrix x(sizes_.m, sizes_.n), error(sizes_.m, sizes_.n);
     for (size_t i = 0; i < x.values.size(); ++i) {
       x.values[i] = static_cast<double>(parameters[i]);
       error.values[i] = x.values[i] - minimum_.values[i];
     }
-    const HostMatrix apart = between(error);
-    HostMatrix residual = between(x);
-    for (size_t i = 0; i < residual.values.size(); ++i) residual.values[i] -= c_.values[i];
+    const HostMatrix residual = residual_at(x);
     const HostMatrix gradient = math_.product(math_.product(a_, Transpose::yes, residual, Transpose::no),
                                               Transpose::no, b_, Transpose::yes);
-    Measure measure;
-    measure.gap = 0.5 * apart.squares();
-    constexpr double kEps = 1e-15;
-    measure.residual_condition = condition_of(math_.singular_values(residual), kEps);
     const std::vector<double> values = math_.singular_values(gradient);
-    measure.gradient_condition = condition_of(values, kEps);
-    for (const double s : values) measure.gradient_nuclear += s;
-    return measure;
+    return {0.5 * between(error).squares(), condition_of(math_.singular_values(residual)),
+            condition_of(values), sum_of(values)};
   }
+  double minimum() const override { return 0.5 * residual_at(minimum_).squares(); }
+  std::string minimum_by() const override { return "the normal equations"; }
 
   // X <- X - lr (A^T A)^{-1} G (B B^T)^{-1}
   bool reference_step(const Tensor& parameters, double lr) override {
@@ -89,13 +87,10 @@ class Quadratic final : public Problem {
     return math_.product(math_.product(a_, Transpose::no, y, Transpose::no), Transpose::no, b_,
                          Transpose::no);
   }
-  HostMatrix inverse_of_right_square() const {
-    HostMatrix transposed(b_.cols, b_.rows);
-    for (int64_t i = 0; i < b_.rows; ++i)
-      for (int64_t j = 0; j < b_.cols; ++j)
-        transposed.values[static_cast<size_t>(j * b_.rows + i)] =
-            b_.values[static_cast<size_t>(i * b_.cols + j)];
-    return math_.inverse_of_square(transposed);
+  HostMatrix residual_at(const HostMatrix& x) const {
+    HostMatrix residual = between(x);
+    for (size_t i = 0; i < residual.values.size(); ++i) residual.values[i] -= c_.values[i];
+    return residual;
   }
   HostMatrix minimiser() const {
     const HostMatrix right = math_.product(math_.product(a_, Transpose::yes, c_, Transpose::no),

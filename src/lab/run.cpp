@@ -1,5 +1,6 @@
 #include "lab/run.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -29,13 +30,17 @@ class Session {
     memory_.emplace(plan_, ops, MemoryKind::device);
     optimizer_.bind(ops, memory_->arena());
     ops.fill(at(gradients_), 0.0);
-    ops.upload(at(parameters_), problem.start().data());
+    const std::vector<float> start = problem.start();
+    if (std::ssize(start) != problem.registry().flat_count())
+      fail("lab: found {} values to start from, expected {}", start.size(), problem.registry().flat_count());
+    ops.upload(at(parameters_), start.data());
   }
 
   void step(int64_t index) {
     const double lr = rate_at(index);
     if (setting_.reference) {
-      problem_.reference_step(at(parameters_), lr);
+      if (!problem_.reference_step(at(parameters_), lr))
+        fail_usage("lab: {}: this problem has no reference method", setting_.name);
       return;
     }
     std::vector<double> control(kControlSize, 0.0);
@@ -54,14 +59,16 @@ class Session {
   double rate_at(int64_t index) const {
     return setting_.group.lr * std::pow(setting_.decay, static_cast<double>(index / setting_.decay_every));
   }
-  std::vector<float> parameters() {
-    std::vector<float> values(static_cast<size_t>(at(parameters_).count()));
-    ops_.download(values.data(), at(parameters_));
+  std::vector<float> parameters() { return values_of(parameters_); }
+  std::vector<float> gradients() { return values_of(gradients_); }
+
+ private:
+  std::vector<float> values_of(BufferId id) {
+    std::vector<float> values(static_cast<size_t>(at(id).count()));
+    ops_.download(values.data(), at(id));
     ops_.synchronize();
     return values;
   }
-
- private:
   Tensor at(BufferId id) const { return (*memory_)[id]; }
 
   Ops& ops_;
@@ -81,25 +88,31 @@ bool all_finite(const std::vector<float>& values) {
 
 }  // namespace
 
+bool is_measured(int64_t step, int64_t every, int64_t steps) {
+  if (step == steps || step % every == 0) return true;
+  return step < 5 * every && step % std::max<int64_t>(1, every / 10) == 0;
+}
+
 Result run(Ops& ops, Problem& problem, const Setting& setting, int64_t steps, int64_t every, uint64_t seed,
            const std::function<void(int64_t, double)>& progress) {
   Session session(ops, problem, setting, steps);
   Result result{.setting = setting, .seed = seed, .points = {}, .diverged = false};
   for (int64_t step = 0; step <= steps; ++step) {
-    if (step % every == 0 || step == steps) {
+    if (is_measured(step, every, steps)) {
       const std::vector<float> parameters = session.parameters();
       result.diverged = !all_finite(parameters);
       if (result.diverged) return result;
       result.points.push_back({step, session.rate_at(step), problem.measure(parameters)});
-      const double gap = result.points.back().measure.gap;
-      result.diverged = !(gap <= kDiverged * result.points.front().measure.gap);
+      const double gap = result.points.back().gap();
+      result.diverged = !(gap <= kDiverged * result.points.front().gap());
       if (progress) progress(step, gap);
       if (result.diverged) return result;
     }
     if (step == steps) break;
     try {
       session.step(step);
-    } catch (const Error&) {  // an oracle that was given what is no number any more
+    } catch (const Error&) {  // an oracle that was given what is no number any more?
+      if (all_finite(session.parameters()) && all_finite(session.gradients())) throw;
       result.diverged = true;
       return result;
     }

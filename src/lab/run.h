@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +22,8 @@ struct Setting {
 struct Point {
   int64_t step = 0;  // steps done
   double lr = 0.0;
-  Problem::Measure measure;
+  std::vector<double> values;  // of Problem::quantities
+  double gap() const { return values.front(); }
 };
 
 struct Result {
@@ -33,11 +33,12 @@ struct Result {
   bool diverged = false;      // the gap was no number any more, or grew a thousandfold: stopped there
 };
 
-// `every`: steps between points. `progress` (optional) is called with (step, gap) at each.
+// The steps at which is measured: every `every`th, the last, and ten times as often until 5 * every.
+bool is_measured(int64_t step, int64_t every, int64_t steps);
+
+// `progress` (optional) is called with (step, gap) at each point. Error (exit code 2) for a reference where
+// the problem has none.
 Result run(Ops& ops, Problem& problem, const Setting& setting, int64_t steps, int64_t every, uint64_t seed,
            const std::function<void(int64_t, double)>& progress = {});
-
-// The settings of the paper's section 6.1, in the order of its figures.
-std::vector<Setting> quadratic_suite();
 
 }  // namespace polar::lab

@@ -37,6 +37,10 @@ struct OracleConfig {
   double cushion = 0.02407327424182761, safety = 1.01;  // polar_express: see optim/polynomials.h
   double condition = 0.0;  // qdwh, zolo_pd: largest that is made for; 0: 1 / epsilon of the matrices' format
   std::string preconditioning = "none";  // none | aol, of the polynomial kinds (Ops::polar_precondition)
+  bool refine = false;                   // qdwh: a cubic Newton-Schulz step behind the others, as in JAX
+  // qdwh: divides by sqrt(||M||_1 ||M||_inf) instead of ||M||_F, as in JAX. Made by the host, which waits for
+  // it: for the lab, which repeats what others have measured with unconverged QDWH; not in configurations.
+  bool norm_bound = false;
   // "full" or "reduced" (PolarPrecision of ops/ops.h), or "auto": reduced where activations are bf16.
   std::string products = "auto";
 

@@ -64,12 +64,16 @@ Oracle::Oracle(const OracleConfig& config)
       steps_(config.steps),
       condition_(config.condition),
       precondition_(config.preconditioning == "aol"),
+      refine_(config.refine),
+      norm_bound_(config.norm_bound),
       precision_(takes_reduced_products(config) ? PolarPrecision::reduced : PolarPrecision::full) {
   if (config.products != "auto" && config.products != "full" && config.products != "reduced")
     fail_usage("oracle.products: found {}, expected auto, full or reduced", config.products);
   const bool polynomial = kind_ == OracleKind::newton_schulz || kind_ == OracleKind::polar_express;
   if (config.steps < (polynomial ? 1 : 0))
     fail_usage("oracle.steps: found {}, expected 1 or more", config.steps);
+  if ((refine_ || norm_bound_) && kind_ != OracleKind::qdwh)
+    fail_usage("oracle.{}: found true, expected it with qdwh only", refine_ ? "refine" : "norm_bound");
   if (condition_ != 0.0 && !(condition_ > 1.0))
     fail_usage("oracle.condition: found {}, expected a number above 1, or 0", condition_);
   if (config.preconditioning != "none" && (config.preconditioning != "aol" || !polynomial))
@@ -89,6 +93,7 @@ Oracle::Oracle(const OracleConfig& config)
       return;
     case OracleKind::qdwh:
       text_ = steps_ == 0 ? "qdwh" : fmt::format("qdwh {}", steps_);
+      if (refine_) text_ += " refined";
       return;
     case OracleKind::zolo_pd:
       text_ = "zolo_pd";
@@ -120,6 +125,7 @@ MatrixScratch::Need Oracle::need(const Ops& ops, int64_t batch, int64_t m, int64
       need.solver = ops.symmetric_power_workspace(batch, s, dtype);
       break;
     case OracleKind::qdwh:
+      if (refine_) need.squares = batch * s * s;
       need.solver = ops.polar_resolvent_workspace(batch, m, n, dtype);
       break;
     case OracleKind::zolo_pd:  // terms are summed: one more batch
@@ -146,7 +152,10 @@ Tensor Oracle::factor(Ops& ops, const Tensor& x, const Tensor& y, const MatrixSc
     ops.sign(x);
     return x;
   }
-  ops.polar_normalize(x, safety_, is_polynomial() ? kNormEps : 0.0);
+  if (norm_bound_)
+    normalize_by_bound(ops, x);
+  else
+    ops.polar_normalize(x, safety_, is_polynomial() ? kNormEps : 0.0);
   if (kind_ == OracleKind::qdwh) return factor_qdwh(ops, x, y, scratch);
   if (kind_ == OracleKind::zolo_pd) return factor_zolo(ops, x, y, scratch);
   if (kind_ == OracleKind::gram_eigh) return factor_gram(ops, x, y, scratch);

@@ -22,7 +22,8 @@ namespace polar {
 //   polar_express  safety 1.01; the recursion for lower_bound, stretched by 1.01 as its authors do, except
 //                  where it has converged
 // The others work in full precision:
-//   qdwh           steps of optim/rational.h, by QR while c > 100 and by Cholesky from then on
+//   qdwh           steps of optim/rational.h, by QR while c > 100 and by Cholesky from then on; with `refine`
+//                  then X <- 1.5 X - 0.5 X X^T X, which JAX's qdwh and the PolarGrad authors' end with
 //   zolo_pd        two such steps, of the order that the condition number asks for; the first by QR
 //   gram_eigh      X (X^T X)^{-1/2} by the eigenvalues of the smaller square; those below s * eps * largest
 //   give 0 svd            exact; singular values below s * eps * largest give 0
@@ -73,6 +74,7 @@ class Oracle {
                  bool first) const;
   bool is_polynomial() const { return !quintics_.empty(); }
   double smallest_value(DType dtype) const;
+  void normalize_by_bound(Ops& ops, const Tensor& x) const;
   Tensor factor_qdwh(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const;
   Tensor factor_zolo(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const;
   Tensor factor_gram(Ops& ops, const Tensor& x, const Tensor& y, const MatrixScratch& scratch) const;
@@ -82,7 +84,7 @@ class Oracle {
   int64_t steps_ = 0;
   double condition_ = 0.0;
   double safety_ = 1.0;
-  bool precondition_ = false;
+  bool precondition_ = false, refine_ = false, norm_bound_ = false;
   PolarPrecision precision_ = PolarPrecision::full;
   std::vector<Quintic> quintics_;
   std::string text_;

@@ -1,7 +1,9 @@
 // The oracles that factor matrices instead of multiplying them only.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "optim/oracle.h"
 
@@ -15,7 +17,37 @@ double epsilon_of(DType dtype) {
   return dtype == DType::f64 ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
 }
 
+template <typename T>
+double bound_of_norm(const T* x, int64_t rows, int64_t cols) {
+  std::vector<double> columns(static_cast<size_t>(cols));
+  double widest = 0.0;  // ||x||_inf, the largest row
+  for (int64_t i = 0; i < rows; ++i) {
+    double row = 0.0;
+    for (int64_t j = 0; j < cols; ++j) {
+      const double value = std::abs(static_cast<double>(x[i * cols + j]));
+      row += value;
+      columns[static_cast<size_t>(j)] += value;
+    }
+    widest = std::max(widest, row);
+  }
+  return std::sqrt(widest * *std::max_element(columns.begin(), columns.end()));
+}
+
 }  // namespace
+
+// ||x||_2 <= sqrt(||x||_1 ||x||_inf). A zero matrix stays zero.
+void Oracle::normalize_by_bound(Ops& ops, const Tensor& x) const {
+  const int64_t rows = x.shape[1], cols = x.shape[2];
+  std::vector<std::byte> copy(x.bytes());
+  ops.download(copy.data(), x);
+  for (int64_t i = 0; i < x.shape[0]; ++i) {
+    const Tensor host{copy.data(), x.dtype, x.shape};
+    const Tensor one = host.slice(i * rows * cols, {rows, cols});
+    const double bound = x.dtype == DType::f64 ? bound_of_norm(one.as<double>(), rows, cols)
+                                               : bound_of_norm(one.as<float>(), rows, cols);
+    if (bound > 0.0) ops.scale(x.slice(i * rows * cols, {rows, cols}), 1.0 / bound);
+  }
+}
 
 // Of a matrix that polar_normalize has brought to a Frobenius norm of 1.
 double Oracle::smallest_value(DType dtype) const {
@@ -42,7 +74,13 @@ Tensor Oracle::factor_qdwh(Ops& ops, Tensor from, Tensor to, const MatrixScratch
     ops.axpby(step.b / step.c, from, step.a - step.b / step.c, to);
     std::swap(from, to);
   }
-  return from;
+  if (!refine_) return from;
+  const int64_t s = std::min(from.shape[1], from.shape[2]);
+  const Tensor gram = scratch.gram.slice(0, {from.shape[0], s, s});
+  ops.polar_gram(from, gram, PolarPrecision::full);
+  ops.scale(gram, -0.5);
+  ops.polar_apply(from, 1.5, gram, to, PolarPrecision::full);
+  return to;
 }
 
 Tensor Oracle::factor_zolo(Ops& ops, Tensor from, Tensor to, const MatrixScratch& scratch) const {
@@ -81,6 +119,7 @@ double Oracle::rational_flops(double s, double l) const {
   double sum = 0.0;
   if (kind_ == OracleKind::qdwh)
     for (const QdwhStep& step : qdwh(DType::f32)) sum += step.c > kLargestCholesky ? qr : cholesky;
+  if (refine_) sum += 3 * s * s * l;
   if (kind_ == OracleKind::zolo_pd)
     sum = static_cast<double>(zolo(DType::f32).front().terms.size()) * (qr + cholesky);
   return sum;

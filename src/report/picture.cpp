@@ -1,56 +1,16 @@
 #include "report/picture.h"
 
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
-#include <cstring>
-#include <memory>
 
 #include "base/error.h"
-#include "base/file.h"
-
-extern char** environ;
+#include "report/gnuplot.h"
 
 namespace polar {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Close {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using TemporaryFile = std::unique_ptr<std::FILE, Close>;  // has no name, vanishes when closed
-
-TemporaryFile make_temporary() {
-  TemporaryFile file(std::tmpfile());
-  if (!file) fail("cannot make a temporary file: {}", std::strerror(errno));
-  return file;
-}
-
-std::string content_of(std::FILE* file) {
-  std::string content;
-  std::array<char, 4096> part{};
-  std::rewind(file);
-  for (size_t n = 0; (n = std::fread(part.data(), 1, part.size(), file)) > 0;) content.append(part.data(), n);
-  return content;
-}
-
-// A string in gnuplot's single quotes, where only the quote itself is special; a line break would end it.
-std::string quoted(std::string text) {
-  std::string result = "'";
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) < 0x20) continue;
-    result += c;
-    if (c == '\'') result += c;
-  }
-  return result + "'";
-}
 
 std::string data_block(const std::string& name, const MetricsTable& metrics,
                        const std::vector<double>& values) {
@@ -67,8 +27,8 @@ bool has_points(const std::vector<double>& values) {
 // The data blocks of run `i`, and what to plot of them.
 void add_run(const RunData& run, size_t i, std::string& data, std::vector<std::string>& curves) {
   const std::vector<double> loss = run.metrics.column("loss"), val = run.metrics.column("val_loss");
-  const std::string color = run_color(i), title = quoted(run.name),
-                    val_title = quoted(run.name + ", validation");
+  const std::string color = run_color(i), title = gnuplot_quoted(run.name),
+                    val_title = gnuplot_quoted(run.name + ", validation");
   if (has_points(loss)) {
     data += data_block(fmt::format("raw{}", i), run.metrics, loss);
     data += data_block(fmt::format("smooth{}", i), run.metrics, smooth(loss, kSmoothing));
@@ -86,26 +46,6 @@ void add_run(const RunData& run, size_t i, std::string& data, std::vector<std::s
   }
 }
 
-// Starts gnuplot with the program as its input, no shell between; returns its exit status.
-int run_gnuplot(std::FILE* program, std::FILE* messages) {
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, fileno(program), STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, fileno(messages), STDERR_FILENO);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-  std::string name = "gnuplot";
-  std::array<char*, 2> arguments{name.data(), nullptr};
-  pid_t child = 0;
-  const int error = posix_spawnp(&child, name.c_str(), &actions, nullptr, arguments.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error == ENOENT) fail("gnuplot is not installed (Debian: apt-get install gnuplot-nox)");
-  if (error != 0) fail("cannot start gnuplot: {}", std::strerror(error));
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0)
-    if (errno != EINTR) fail("cannot wait for gnuplot: {}", std::strerror(errno));
-  return status;
-}
-
 }  // namespace
 
 std::string run_color(size_t index) {
@@ -121,12 +61,7 @@ std::string gnuplot_program(std::span<const RunData> runs, const fs::path& png) 
   if (curves.empty()) fail("no run has a finite training or validation loss");
   std::string plot = "plot ";
   for (const std::string& curve : curves) plot += (&curve == &curves.front() ? "" : ", \\\n  ") + curve;
-  return fmt::format(R"(if (strstrt(GPVAL_TERMINALS, 'pngcairo') > 0) {{
-  set terminal pngcairo noenhanced size 1200,700 background rgb 'white' font 'sans,12'
-}} else {{
-  set terminal png noenhanced size 1200,700 background rgb 'white'
-}}
-set output {}
+  return gnuplot_png_terminal(1200, 700) + fmt::format(R"(set output {}
 set xlabel 'step'
 set ylabel 'loss (nats per token)'
 set border 3 lc rgb '#808080'
@@ -137,25 +72,11 @@ set autoscale fix
 set offsets graph 0.01, graph 0.01, graph 0.03, graph 0.03
 {}{}
 )",
-                     quoted(png.string()), data, plot);
+                                                       gnuplot_quoted(png.string()), data, plot);
 }
 
 void draw_loss_curves(std::span<const RunData> runs, const fs::path& png) {
-  fs::path unfinished = png;
-  unfinished += ".tmp";
-  const std::string program = gnuplot_program(runs, unfinished);
-  const TemporaryFile input = make_temporary(), messages = make_temporary();
-  if (std::fwrite(program.data(), 1, program.size(), input.get()) != program.size() ||
-      std::fflush(input.get()))
-    fail("cannot write a temporary file: {}", std::strerror(errno));
-  std::rewind(input.get());
-  const int status = run_gnuplot(input.get(), messages.get());
-  std::error_code error;
-  if (status != 0 || fs::file_size(unfinished, error) == 0 || error) {
-    fs::remove(unfinished, error);
-    fail("gnuplot could not draw {}: {}", png.string(), content_of(messages.get()));
-  }
-  rename_durably(unfinished, png);
+  draw_with_gnuplot(png, [&](const fs::path& output) { return gnuplot_program(runs, output); });
 }
 
 }  // namespace polar

@@ -114,7 +114,7 @@ const Arrows& arrows() {
       {"checkpoint", {"tensor"}},
       {"model", {"ops"}},
       {"optim", {"ops", "comm"}},
-      {"lab", {"optim"}},
+      {"lab", {"optim", "report"}},
       {"config", {"model", "optim", "data"}},
       {"report", {"base"}},
       {"sweep", {"config", "report", "launch"}},

@@ -308,6 +308,45 @@ TEST(Oracles, TwoStepsOfQdwhTakeValuesWhereTheirScalarsGo) {
   EXPECT_LE(relative_difference(u, compose(left, expected, right)), 1e-11);
 }
 
+// What the PolarGrad authors call QDWH with 2 steps: from l_0 = 2^-23, then x (3 - x^2) / 2. The image of
+// these values under their code is .746, .781, .729 and 1 (normalised so that they are what goes in).
+TEST(Oracles, RefinementOfQdwhIsOneCubicStep) {
+  const std::vector<double> values{1.0, 0.3, 1e-2, 1e-4};
+  const auto left = orthonormal(1, 9, 4), right = orthonormal(2, 4, 4);
+  OracleConfig config = oracle_of(OracleKind::qdwh, 2);
+  config.condition = 0x1p23;
+  config.refine = true;
+  const auto image = [](double x) {
+    for (const QdwhStep& step : qdwh_steps(0x1p-23, 2, kEps))
+      x *= (step.a + step.b * x * x) / (1 + step.c * x * x);
+    return x * (3 - x * x) / 2;
+  };
+  const std::vector<double> published{1.0, 0.729, 0.781, 0.746};
+  std::vector<double> expected;
+  for (size_t i = 0; i < values.size(); ++i) {
+    EXPECT_NEAR(image(values[i]), published[i], 1e-3) << values[i];
+    expected.push_back(image(values[i] / norm(values)));
+  }
+  const std::vector<double> u = run_oracle<double>(config, 9, 4, compose(left, values, right));
+  EXPECT_LE(relative_difference(u, compose(left, expected, right)), 1e-11);
+}
+
+// Two steps are not converged, so the normalisation is seen: here sqrt(||x||_1 ||x||_inf), by hand.
+TEST(Oracles, QdwhNormalisesByTheBoundOfTheNormWhereAsked) {
+  OracleConfig config = oracle_of(OracleKind::qdwh, 1);
+  config.condition = 1e6;
+  config.norm_bound = true;
+  const QdwhStep step = qdwh_steps(1e-6, 1, kEps).front();
+  // Diagonal: columns sum to 3 and 4, rows to 3, 4 and 0; both norms are 4.
+  const auto image = [&](double x) { return x * (step.a + step.b * x * x) / (1 + step.c * x * x); };
+  EXPECT_LE(relative_difference(run_oracle<double>(config, 3, 2, {3, 0, 0, -4, 0, 0}),
+                                {image(0.75), 0, 0, -image(1.0), 0, 0}),
+            1e-12);
+  EXPECT_EQ(run_oracle<double>(config, 3, 2, std::vector<double>(6, 0.0)), std::vector<double>(6, 0.0));
+  config.kind = OracleKind::zolo_pd;
+  EXPECT_THROW(Oracle{config}, Error);
+}
+
 // --- what is hard ---
 
 const std::vector<OracleKind>& exact_kinds() {
