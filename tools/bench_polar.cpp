@@ -54,7 +54,7 @@ class PolarStep {
                 .control = buffers_[control],
                 .learning_rates = buffers_[rates]};
   }
-  void run() { optimizer_.step(tensors_); }
+  void run() { optimizer_.step(tensors_, optimizer_.phase(1)); }
 
  private:
   ParameterRegistry registry_;

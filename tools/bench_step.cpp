@@ -46,7 +46,8 @@ class RandomStep {
                           .gradients = plan_.model.gradients(),
                           .weights = plan_.model.rounded_weights(),
                           .control = control_.control,
-                          .learning_rates = rates_});
+                          .learning_rates = rates_},
+                         plan_.optimizer.phase(1));
   }
   void fill_batch(const Experiment& experiment) {
     batch_.batch = plan_.micro_sequences;

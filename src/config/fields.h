@@ -303,7 +303,8 @@ void fields(Visitor& visit, C& c) {
 
 template <class Visitor, Section<GroupConfig> C>
 void fields(Visitor& visit, C& c) {
-  const bool adamw = c.type == GroupType::adamw;
+  const bool matrix = c.type == GroupType::matrix;
+  const bool preconditioned = c.type == GroupType::shampoo || c.type == GroupType::soap;
   constexpr std::string_view kMatrixTypes = "a matrix type (muon, polargrad, sgd, signsgd, lion, matrix)";
   visit({.name = "match",
          .doc = "patterns (* and ?) of parameter names; the first group that matches takes the parameter",
@@ -320,22 +321,36 @@ void fields(Visitor& visit, C& c) {
   visit({.name = "cautious_decay", .doc = "decay only the elements that the step brings nearer to zero"},
         c.cautious_decay);
   visit({.name = "betas",
-         .doc = "decay of first and second moment",
-         .range = below(0, 1),
-         .applies = adamw,
-         .applies_to = "type adamw"},
+         .doc = "decay of first and second moment; of shampoo the second may be 1: sums that never decay",
+         .range = c.type == GroupType::shampoo ? between(0, 1) : below(0, 1),
+         .applies = !matrix,
+         .applies_to = "type adamw, shampoo or soap"},
         c.betas);
   visit({.name = "eps",
-         .doc = "added to the root of the second moment",
+         .doc = "added to the root of the second moment; of shampoo to the eigenvalues of L and R",
          .range = above(0),
-         .applies = adamw,
-         .applies_to = "type adamw"},
+         .applies = !matrix,
+         .applies_to = "type adamw, shampoo or soap"},
         c.eps);
-  visit({.name = "momentum", .doc = "what the oracle sees", .applies = !adamw, .applies_to = kMatrixTypes},
+  visit({.name = "precondition_frequency",
+         .unit = "steps",
+         .doc = "applied steps from one inverse root (shampoo) or eigenbasis (soap) to the next",
+         .range = count(1),
+         .applies = preconditioned,
+         .applies_to = "type shampoo or soap"},
+        c.precondition_frequency);
+  visit({.name = "max_dimension",
+         .unit = "rows or columns",
+         .doc = "a side of a matrix that is longer is not preconditioned",
+         .range = count(1),
+         .applies = preconditioned,
+         .applies_to = "type shampoo or soap"},
+        c.max_dimension);
+  visit({.name = "momentum", .doc = "what the oracle sees", .applies = matrix, .applies_to = kMatrixTypes},
         c.momentum);
-  visit({.name = "oracle", .doc = "the orthogonal factor U", .applies = !adamw, .applies_to = kMatrixTypes},
+  visit({.name = "oracle", .doc = "the orthogonal factor U", .applies = matrix, .applies_to = kMatrixTypes},
         c.oracle);
-  visit({.name = "scale", .doc = "what U is multiplied with", .applies = !adamw, .applies_to = kMatrixTypes},
+  visit({.name = "scale", .doc = "what U is multiplied with", .applies = matrix, .applies_to = kMatrixTypes},
         c.scale);
   visit(
       {.name = "neuron_beta",
@@ -343,12 +358,12 @@ void fields(Visitor& visit, C& c) {
            "NorMuon: decay of the second moment by which U's rows (columns if wide) are evened out; 0: they "
            "are not",
        .range = below(0, 1),
-       .applies = !adamw,
+       .applies = matrix,
        .applies_to = kMatrixTypes},
       c.neuron_beta);
   visit({.name = "per_head",
          .doc = "q_proj and k_proj: every head is a matrix of its own",
-         .applies = !adamw,
+         .applies = matrix,
          .applies_to = kMatrixTypes},
         c.per_head);
   visit({.name = "schedule", .doc = "this group's own schedule; left out: the run's"}, c.schedule);

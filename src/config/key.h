@@ -90,7 +90,8 @@ struct EnumNames<ScheduleKind> {
 };
 
 // The values of optimizer.groups.*.type: see optim/config.h.
-inline constexpr std::string_view kGroupTypes = "adamw | muon | polargrad | sgd | signsgd | lion | matrix";
+inline constexpr std::string_view kGroupTypes =
+    "adamw | muon | polargrad | sgd | signsgd | lion | matrix | shampoo | soap";
 
 // A value that stands in YAML either as a name or as a list of (a, b, c): oracle.coefficients.
 template <class Name, class List>

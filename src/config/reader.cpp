@@ -59,7 +59,12 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
 GroupConfig group_defaults(const std::string& type) {
   GroupConfig group;
   group.name = type;
-  group.type = type == "adamw" ? GroupType::adamw : GroupType::matrix;
+  group.type = type == "adamw"     ? GroupType::adamw
+               : type == "shampoo" ? GroupType::shampoo
+               : type == "soap"    ? GroupType::soap
+                                   : GroupType::matrix;
+  if (group.type == GroupType::shampoo) group.eps = 1.0e-12;
+  if (group.type == GroupType::soap) group.betas = {0.95, 0.95};
   if (type == "muon") {
     group.momentum = {.kind = MomentumKind::first, .beta = 0.95, .nesterov = true};
     group.oracle = {.kind = OracleKind::newton_schulz, .steps = 5, .coefficients = "jordan", .custom = {}};

@@ -33,9 +33,11 @@ Experiment reference_experiment() {
   GroupConfig embedding = group_defaults("lion");
   embedding.match = {"model.embed_tokens.weight"};
   GroupConfig rest = group_defaults("adamw");
-  rest.match = {"*"};
+  rest.match = {"*norm.weight"};
   rest.schedule = ScheduleConfig{.kind = ScheduleKind::wsd};
-  e.optimizer.groups = {attention, down, mlp, embedding, rest};
+  GroupConfig head = group_defaults("soap");
+  head.match = {"*"};
+  e.optimizer.groups = {attention, down, mlp, embedding, rest, head};
   return e;
 }
 

@@ -53,7 +53,8 @@ class Session {
                      .gradients = at(gradients_),
                      .weights = {},
                      .control = at(control_),
-                     .learning_rates = at(rate_)});
+                     .learning_rates = at(rate_)},
+                    optimizer_.phase(index));
   }
 
   double rate_at(int64_t index) const {

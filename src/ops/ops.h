@@ -220,6 +220,17 @@ struct PolarResolvent {
   Tensor workspace;  // of polar_resolvent_workspace bytes
 };
 
+// Orthonormal vectors, in rows, that bring a symmetric matrix to diagonal form: out a out^T.
+struct Eigenbasis {
+  Tensor a;  // (s, s), symmetric positive semidefinite, f32 (its eigenvectors are computed in f64) or f64
+  // (s, s): such vectors of a matrix near to a. Then out is one step of orthogonal iteration: the rows of
+  // `basis a`, in the order of descending basis_i a basis_i^T, are made orthonormal (QR), and row i of out is
+  // what row i of basis has become. Empty: out has the eigenvectors themselves.
+  Tensor basis;
+  Tensor out;        // (s, s) = ; neither a nor basis
+  Tensor workspace;  // of eigenbasis_workspace bytes
+};
+
 // A place in the order of the device's work, or of what goes on beside it (collectives between ranks): made
 // once (Ops::make_mark, Communicator::make_mark), set again and again.
 class Mark {
@@ -389,10 +400,14 @@ class Ops {
   virtual void polar_resolvent(const PolarResolvent& args) = 0;
   virtual size_t polar_resolvent_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const = 0;
   // p (batch, s, s) = a^exponent for symmetric positive semidefinite a, through its eigenvalues; those below
-  // s * eps * largest give 0. f32 (computed in f64) or f64; p may be a. Error for NaN or infinity.
-  virtual void symmetric_power(const Tensor& a, double exponent, const Tensor& p,
-                               const Tensor& workspace) = 0;
+  // s * eps * largest give 0. f32 (computed in f64) or f64; p may be a. Error for NaN or infinity. With a
+  // `shift` above 0 it is (a + shift I)^exponent, of all eigenvalues; those below 0 count as 0.
+  virtual void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace,
+                               double shift = 0.0) = 0;
   virtual size_t symmetric_power_workspace(int64_t batch, int64_t size, DType dtype) const = 0;
+  // Error for NaN or infinity.
+  virtual void eigenbasis(const Eigenbasis& args) = 0;
+  virtual size_t eigenbasis_workspace(int64_t size, DType dtype) const = 0;
 };
 
 struct DeviceOptions {

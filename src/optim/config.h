@@ -12,7 +12,7 @@ namespace polar {
 enum class MomentumKind { first, polar_first, heavy_ball, none, lion };
 enum class OracleKind { newton_schulz, polar_express, qdwh, zolo_pd, gram_eigh, svd, sign, identity };
 enum class ScaleKind { nuclear, rms_match, spectral, jordan, none };
-enum class GroupType { adamw, matrix };
+enum class GroupType { adamw, matrix, shampoo, soap };
 enum class ScheduleKind { constant, linear, cosine, wsd, wsd_linear };
 
 struct MomentumConfig {
@@ -72,12 +72,14 @@ struct ScheduleConfig {
 //   lion:      momentum lion (interpolation .9, beta .99), oracle sign, no scale
 struct GroupConfig {
   std::vector<std::string> match;  // glob patterns over parameter names: * and ?
-  std::string name;                // the YAML type: "adamw", "muon", "polargrad", "matrix"
+  std::string name;                // the YAML type: "adamw", "muon", "polargrad", "matrix", ...
   GroupType type = GroupType::adamw;
   double lr = 1.0e-3;
   double weight_decay = 0.0;
-  std::array<double, 2> betas{0.9, 0.95};  // adamw
-  double eps = 1.0e-8;                     // adamw
+  std::array<double, 2> betas{0.9, 0.95};  // adamw, shampoo (whose second may be 1: a sum), soap
+  double eps = 1.0e-8;                     // adamw, soap; shampoo: added to the eigenvalues
+  int64_t precondition_frequency = 10;     // shampoo, soap: applied steps from one basis to the next
+  int64_t max_dimension = 10000;           // shampoo, soap: a longer side is left as it is
   MomentumConfig momentum;                 // matrix
   OracleConfig oracle;
   ScaleConfig scale;

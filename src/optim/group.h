@@ -75,6 +75,10 @@ struct Member {
   bool whole() const { return count == shape.count(); }
 };
 
+// Steps of a group that queue the same work. What is made once in a number of steps only, and what only the
+// first one does, makes others.
+enum class GroupPhase : uint8_t { plain, refresh, first };
+
 // What a step works on: flat buffers in the registry's layout; where the work is shared among ranks, the
 // gradients (and with Optimizer::Share::own_parameters the parameters) are those of this rank's own parts of
 // the buckets, end to end (ShardPlan::own_offset).
@@ -86,6 +90,7 @@ struct StepTensors {
   // f64 (groups): the momentums' beta of this step; may be empty where none warms up. A group is given its
   // own.
   Tensor betas = {};
+  GroupPhase phase = GroupPhase::plain;  // of the group that steps; Optimizer::step sets it
   Tensor weight(int64_t offset, const Shape& shape) const {
     return weights ? weights.slice(offset, shape) : Tensor{};
   }
@@ -105,6 +110,8 @@ class Group {
 
   virtual void plan(MemoryPlan& memory, const Ops& ops, MatrixScratch& scratch) = 0;
   virtual void bind(Ops& ops, const Arena& arena) = 0;
+  // Of the step that comes after this many applied ones.
+  virtual GroupPhase phase(int64_t /*applied_steps*/) const { return GroupPhase::plain; }
   // `lr`: f64 (1).
   virtual void step(Ops& ops, const Tensor& lr, const StepTensors& tensors, const MatrixScratch& scratch) = 0;
   virtual std::vector<StateTensor> state() const = 0;

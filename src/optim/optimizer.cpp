@@ -9,12 +9,23 @@
 #include "optim/matrix.h"
 #include "optim/routing.h"
 #include "optim/schedule.h"
+#include "optim/shampoo.h"
+#include "optim/soap.h"
 
 namespace polar {
 namespace {
 
 std::unique_ptr<Group> make_group(const GroupConfig& config, std::vector<Member> members, DType dtype) {
-  if (config.type == GroupType::adamw) return std::make_unique<AdamWGroup>(config, std::move(members), dtype);
+  switch (config.type) {
+    case GroupType::adamw:
+      return std::make_unique<AdamWGroup>(config, std::move(members), dtype);
+    case GroupType::shampoo:
+      return std::make_unique<ShampooGroup>(config, std::move(members), dtype);
+    case GroupType::soap:
+      return std::make_unique<SoapGroup>(config, std::move(members), dtype);
+    case GroupType::matrix:
+      break;
+  }
   return std::make_unique<MatrixGroup>(config, std::move(members), dtype);
 }
 
@@ -31,6 +42,9 @@ std::string family_of(const std::string& name) {
   }
   return family;
 }
+
+// Groups whose phase Optimizer::phase has room for.
+constexpr size_t kPhases = 32;
 
 using Row = std::vector<std::string>;
 
@@ -117,6 +131,10 @@ Optimizer::Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedu
     for (size_t i = 0; i < routes.size(); ++i) {
       if (routes[i] == static_cast<int>(g)) members.insert(members.end(), owned[i].begin(), owned[i].end());
     }
+    const GroupType type = config.groups[g].type;
+    if (g >= kPhases && (type == GroupType::shampoo || type == GroupType::soap))
+      fail_usage("optimizer.groups.{} ({}): expected one of the first {} groups; move it up", g,
+                 config.groups[g].name, kPhases);
     schedules_.push_back(config.groups[g].schedule.value_or(schedule));
     groups_.push_back(make_group(config.groups[g], std::move(members), dtype));
   }
@@ -126,7 +144,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedu
 DType Optimizer::polar_dtype(const Ops& ops) const {
   if (dtype_ != DType::f32 || !ops.supports(DType::bf16)) return dtype_;
   for (const auto& group : groups_)
-    if (group->config().type != GroupType::adamw && !takes_reduced_products(group->config().oracle))
+    if (group->config().type == GroupType::matrix && !takes_reduced_products(group->config().oracle))
       return dtype_;
   return DType::bf16;
 }
@@ -143,14 +161,22 @@ void Optimizer::bind(Ops& ops, const Arena& arena) {
   scratch_.bind(ops, arena);
 }
 
-void Optimizer::step(const StepTensors& tensors) {
+void Optimizer::step(const StepTensors& tensors, uint64_t phase) {
   scratch_.begin_step(*ops_, tensors.control);
   StepTensors of_group = tensors;
   for (size_t g = 0; g < groups_.size(); ++g) {
     const auto place = static_cast<int64_t>(g);
     if (tensors.betas) of_group.betas = tensors.betas.slice(place, {1});
+    of_group.phase = g < kPhases ? static_cast<GroupPhase>(phase >> (2 * g) & 3U) : GroupPhase::plain;
     groups_[g]->step(*ops_, tensors.learning_rates.slice(place, {1}), of_group, scratch_);
   }
+}
+
+uint64_t Optimizer::phase(int64_t applied_steps) const {
+  uint64_t phase = 0;
+  for (size_t g = 0; g < std::min(groups_.size(), kPhases); ++g)
+    phase |= static_cast<uint64_t>(groups_[g]->phase(applied_steps)) << (2 * g);
+  return phase;
 }
 
 std::vector<StateTensor> Optimizer::state() const {

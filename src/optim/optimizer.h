@@ -1,5 +1,6 @@
 // The optimizer of a run: every parameter belongs to one group (optim/routing.h), a group is AdamW
-// (optim/adamw.h) or a matrix rule (optim/matrix.h), and each follows its own learning-rate schedule.
+// (optim/adamw.h), a matrix rule (optim/matrix.h), Shampoo or SOAP (optim/shampoo.h, optim/soap.h), and each
+// follows its own learning-rate schedule.
 #pragma once
 
 #include <cstdint>
@@ -40,13 +41,17 @@ class Optimizer {
 
   // One update of all parameters that are this rank's, gradients are kept. `tensors.control` is what
   // Ops::step_control wrote: if it says skip, nothing changes, bit for bit. Every call with the same tensors
-  // queues the same work.
-  void step(const StepTensors& tensors);
+  // and the same phase queues the same work.
+  void step(const StepTensors& tensors, uint64_t phase);
+  // The phase of the step that comes after this many applied (not skipped) ones: always 0 unless there are
+  // groups that make something once in a number of steps only.
+  uint64_t phase(int64_t applied_steps) const;
 
   // All state of this rank by parameter name, each in the shape of its parameter (StateTensor says more of
   // what is cut), as views of device memory:
   // "adamw.m:NAME", "adamw.v:NAME", "matrix.momentum:NAME" (not for momentum `none`); with neuron_beta
-  // "matrix.neurons:NAME", a second moment for each neuron of each head.
+  // "matrix.neurons:NAME", a second moment for each neuron of each head; of Shampoo and SOAP, besides,
+  // squares of the sides of a parameter: "soap.l:NAME".
   std::vector<StateTensor> state() const;
 
   // The learning rate of a group at a step (0 .. max_steps - 1); groups in the order of the configuration.

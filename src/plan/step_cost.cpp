@@ -186,6 +186,9 @@ std::vector<UpdateCost> update_costs(const OptimizerConfig& optimizer, const Par
   std::vector<Oracle> oracles;
   for (const GroupConfig& group : optimizer.groups) {
     oracles.emplace_back(group.oracle);
+    if (group.type == GroupType::shampoo || group.type == GroupType::soap)
+      fail_usage("a simulation does not know what type {} costs; expected adamw, muon, polargrad or matrix",
+                 group.name);
     if (group.type == GroupType::matrix && oracles.back().quintics().empty())
       fail_usage(
           "a simulation does not know what the oracle {} costs; expected newton_schulz or polar_express",

@@ -61,7 +61,6 @@ void Trainer::prepare_steps() {
   }
   step_inputs_uploaded_ = ops_.make_mark();
   updated_ = ops_.make_mark();
-  update_ = ops_.repeat([this] { update(); });
   for (std::unique_ptr<Mark>& done : done_) done = ops_.make_mark();
 }
 
@@ -88,6 +87,9 @@ void Trainer::initialize() {
 
 void Trainer::restore(const std::filesystem::path& checkpoint) {
   progress_ = polar::restore(ops_, plan_, device_, checkpoint);
+  std::array<double, kControlSize> control{};
+  ops_.download(control.data(), device_[plan_.control]);
+  applied_steps_ = static_cast<int64_t>(control[kControlAppliedSteps]);
 }
 
 void Trainer::share_weights() {
@@ -201,7 +203,20 @@ StepControl Trainer::step_control() const {
   return control;
 }
 
-void Trainer::update() {
+// Steps that wait to be read back may have been applied or skipped. Only where that makes a difference does
+// the host wait for them.
+uint64_t Trainer::update_phase() {
+  const uint64_t phase = plan_.optimizer.phase(applied_steps_);
+  bool known = true;
+  for (int64_t i = 1; i <= pending_; ++i) known &= plan_.optimizer.phase(applied_steps_ + i) == phase;
+  if (known) return phase;
+  const size_t last = slot_of(progress_.step - 1);
+  ops_.wait(*done_[last]);
+  const double* control = host_row(plan_.queued_controls, last, kControlSize);
+  return plan_.optimizer.phase(static_cast<int64_t>(control[kControlAppliedSteps]));
+}
+
+void Trainer::update(uint64_t phase) {
   ops_.step_control(step_control());
   const Tensor inputs = device_[plan_.step_inputs];
   const auto groups = static_cast<int64_t>(plan_.optimizer.group_count());
@@ -210,7 +225,8 @@ void Trainer::update() {
                         .weights = plan_.model.rounded_weights(),
                         .control = device_[plan_.control],
                         .learning_rates = inputs.slice(1, {groups}),
-                        .betas = inputs.slice(1 + groups, {groups})});
+                        .betas = inputs.slice(1 + groups, {groups})},
+                       phase);
 }
 
 Tensor Trainer::step_gradients() const {
@@ -226,7 +242,10 @@ void Trainer::end_step() {
   ops_.sum_squares(step_gradients(), device_[plan_.gradient_squares], false);
   if (exchange_) exchange_->reduce_scalar(device_[plan_.gradient_squares], "gradient norm");
   ops_.follow(*step_inputs_uploaded_);
-  update_->run();
+  const uint64_t phase = update_phase();
+  std::unique_ptr<Repeated>& work = updates_[phase];
+  if (!work) work = ops_.repeat([this, phase] { update(phase); });
+  work->run();
   ops_.set(*updated_);
   if (exchange_) exchange_->send_weights();
 
@@ -252,6 +271,7 @@ Trainer::Outcome Trainer::next_outcome() {
   outcome.loss = values[kControlLoss];
   outcome.gradient_norm = values[kControlGradientNorm];
   outcome.applied = values[kControlApply] != 0.0;
+  applied_steps_ = static_cast<int64_t>(values[kControlAppliedSteps]);
   outcome.consecutive_skips = static_cast<int64_t>(values[kControlConsecutiveSkips]);
   outcome.total_skips = static_cast<int64_t>(values[kControlTotalSkips]);
   return outcome;

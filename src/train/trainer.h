@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -106,7 +107,8 @@ class Trainer {
   void upload_micro_batch(int64_t micro);
   void micro_step(int64_t micro);
   void end_step();
-  void update();
+  uint64_t update_phase();
+  void update(uint64_t phase);
   Tensor step_gradients() const;  // what the update reads: all, or this rank's parts
   StepControl step_control() const;
   size_t slot_of(int64_t step) const { return static_cast<size_t>(step % RunPlan::kQueuedSteps); }
@@ -136,7 +138,8 @@ class Trainer {
   size_t next_input_ = 0;                  // the place of the next micro-batch to be uploaded
   std::optional<ShardExchange> exchange_;  // with more than one rank
   std::unique_ptr<Mark> step_inputs_uploaded_, updated_;
-  std::unique_ptr<Repeated> update_;
+  std::map<uint64_t, std::unique_ptr<Repeated>> updates_;  // by Optimizer::phase
+  int64_t applied_steps_ = 0;                              // of the steps whose outcome was read
   std::array<std::unique_ptr<Mark>, RunPlan::kQueuedSteps> done_;
   int64_t pending_ = 0;
 };

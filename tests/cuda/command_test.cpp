@@ -92,6 +92,22 @@ TEST_F(EmulatedCommand, TheHostMayRunAhead) {
   EXPECT_EQ(state_of("lazy", 6), state_of("eager", 6));
 }
 
+// What a step queues depends on how many were applied before it, and the host does not always know: it must
+// wait where it matters, and a run that goes on must count on.
+TEST_F(EmulatedCommand, SoapContinuesExactly) {
+  const std::vector<std::string> soap{"optimizer.groups.0.type=soap", "optimizer.groups.0.lr=1e-3",
+                                      "optimizer.groups.0.precondition_frequency=3", "train.max_steps=8",
+                                      "checkpoint.every_steps=4", "evaluation.every_steps=0"};
+  const Finished whole = train_run("whole", soap);
+  ASSERT_EQ(whole.code, 0) << whole.output;
+  std::filesystem::copy(path("whole"), path("cut"), std::filesystem::copy_options::recursive);
+  std::filesystem::remove_all(checkpoint_dir(path("cut"), 8));
+  const Finished resumed = train_run("cut", soap);
+  ASSERT_EQ(resumed.code, 0) << resumed.output;
+  EXPECT_NE(resumed.output.find("continuing from"), std::string::npos) << resumed.output;
+  EXPECT_EQ(state_of("cut", 8), state_of("whole", 8));
+}
+
 // The factors of the exact oracles and of many Newton-Schulz iterations are the same: so are the losses.
 TEST_F(EmulatedCommand, TrainsWithExactOracles) {
   const std::string oracle = "optimizer.groups.0.oracle.";

@@ -41,7 +41,8 @@ int64_t launches_of_a_step(const GroupConfig& rule, int layers) {
                   .gradients = memory[gradients],
                   .weights = {},
                   .control = memory[control],
-                  .learning_rates = memory[rates]});
+                  .learning_rates = memory[rates]},
+                 0);
   both.cuda.synchronize();
   return kernels::launch_count - before;
 }

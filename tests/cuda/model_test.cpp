@@ -102,7 +102,8 @@ class Training {
                      .gradients = model_.gradients(),
                      .weights = model_.rounded_weights(),
                      .control = control_.control,
-                     .learning_rates = rates_});
+                     .learning_rates = rates_},
+                    0);
   }
   double loss() {
     double sum = 0.0;

@@ -1,7 +1,9 @@
 // Operations of the polar iterations against plain loops in double; the exact factor against matrices whose
 // factors are known by construction.
+#include <algorithm>
 #include <limits>
 
+#include "base/error.h"
 #include "device.h"
 
 namespace polar::testing {
@@ -292,6 +294,117 @@ TEST(PolarSvd, NonFiniteMatricesAreNamed) {
   const Tensor in = device.make(DType::f32, {1, 6, 4}, x), out = device.zeros(DType::f32, {1, 6, 4});
   EXPECT_THROW(device->polar_svd(in, out, device.bytes(device->polar_svd_workspace(1, 6, 4, DType::f32))),
                std::runtime_error);
+}
+
+// --- eigenvalues ---
+
+// x x^T of a random (size, depth) matrix.
+Values squares(int64_t size, int64_t depth, uint64_t stream) {
+  const Values x = random_values(size * depth, stream);
+  return product(x, transposed(x, size, depth), size, depth, size);
+}
+
+// (a + shift I)^(-1/4) to the fourth is the inverse of a + shift I; of a matrix without full rank, too.
+TEST(SymmetricPower, WithAShiftEveryEigenvalueCounts) {
+  Device device;
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const int64_t depth : {7, 3}) {
+      const int64_t size = 5;
+      const double shift = 0.5;
+      const Tensor a = device.make(dtype, {1, size, size}, squares(size, depth, 1)),
+                   p = device.zeros(dtype, {1, size, size}),
+                   workspace = device.bytes(device->symmetric_power_workspace(1, size, dtype));
+      device->symmetric_power(a, -0.25, p, workspace, shift);
+      const Values root = device.read(p), square = product(root, root, size, size, size);
+      Values shifted = device.read(a), identity(static_cast<size_t>(size * size));
+      for (int64_t i = 0; i < size; ++i) {
+        shifted[static_cast<size_t>(i * (size + 1))] += shift;
+        identity[static_cast<size_t>(i * (size + 1))] = 1.0;
+      }
+      expect_close(product(product(square, square, size, size, size), shifted, size, size, size), identity,
+                   dtype == DType::f32 ? 1e-5 : 1e-13, "root^4 (a + shift I)");
+    }
+}
+
+double off_diagonal(const Values& a, int64_t size) {
+  double largest = 0.0;
+  for (int64_t i = 0; i < size; ++i)
+    for (int64_t j = 0; j < size; ++j)
+      if (i != j) largest = std::max(largest, std::abs(at(a, i, j, size)));
+  return largest;
+}
+
+struct BasisOf {
+  Device& device;
+  DType dtype;
+  int64_t size;
+  Values operator()(const Values& a, const Values& basis) const {
+    const Shape square{size, size};
+    const Tensor out = device.random(dtype, square, 9);  // overwritten
+    device->eigenbasis({.a = device.make(dtype, square, a),
+                        .basis = basis.empty() ? Tensor{} : device.make(dtype, square, basis),
+                        .out = out,
+                        .workspace = device.bytes(device->eigenbasis_workspace(size, dtype))});
+    return device.read(out);
+  }
+};
+
+Values turned(const Values& basis, const Values& a, int64_t size) {
+  return product(product(basis, a, size, size, size), transposed(basis, size, size), size, size, size);
+}
+
+TEST(Eigenbasis, ExactVectorsAreOrthonormalAndMakeDiagonal) {
+  Device device;
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const int64_t size : {1, 2, 17, 70}) {
+      const Values a = squares(size, size + 3, 1), q = BasisOf{device, dtype, size}(a, {});
+      Values identity(static_cast<size_t>(size * size));
+      for (int64_t i = 0; i < size; ++i) identity[static_cast<size_t>(i * (size + 1))] = 1.0;
+      expect_close(product(q, transposed(q, size, size), size, size, size), identity, tolerance_of(dtype),
+                   "q");
+      EXPECT_LE(off_diagonal(turned(q, a, size), size),
+                10.0 * tolerance_of(dtype) * *std::max_element(a.begin(), a.end()));
+    }
+}
+
+// A step of the iteration keeps vectors orthonormal, each in its place, and brings a basis that is off
+// nearer.
+TEST(Eigenbasis, AStepOfTheIteration) {
+  Device device;
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const int64_t size = 12;
+    const BasisOf basis_of{device, dtype, size};
+    Values a(static_cast<size_t>(size * size));  // eigenvalues 3^-i, in an order of no order
+    for (int64_t i = 0; i < size; ++i)
+      a[static_cast<size_t>(i * (size + 1))] = std::pow(3.0, -static_cast<double>(i * 5 % size));
+    const Values turn = basis_of(squares(size, size, 2), {});
+    a = turned(turn, a, size);
+    Values q = orthonormal(size, size, 3);
+    for (int step = 0; step < 60; ++step) q = basis_of(a, q);
+    EXPECT_LE(off_diagonal(turned(q, a, size), size), 20.0 * tolerance_of(dtype));
+    Values identity(static_cast<size_t>(size * size));
+    for (int64_t i = 0; i < size; ++i) identity[static_cast<size_t>(i * (size + 1))] = 1.0;
+    expect_close(product(q, transposed(q, size, size), size, size, size), identity, tolerance_of(dtype), "q");
+    // Of a converged basis, its vectors in another order, each stays where it is, but for its sign.
+    Values moved(q.size());
+    for (int64_t i = 0; i < size; ++i)
+      for (int64_t j = 0; j < size; ++j)
+        moved[static_cast<size_t>(i * size + j)] = at(q, i * 7 % size, j, size);
+    const Values next = basis_of(a, moved);
+    for (int64_t i = 0; i < size; ++i) {
+      double inner = 0.0;
+      for (int64_t j = 0; j < size; ++j) inner += at(next, i, j, size) * at(moved, i, j, size);
+      EXPECT_NEAR(std::abs(inner), 1.0, 20.0 * tolerance_of(dtype)) << i;
+    }
+  }
+}
+
+TEST(Eigenbasis, RefusesWhatIsNotFinite) {
+  Device device;
+  Values a = squares(4, 6, 1);
+  a[5] = NAN;
+  for (const Values& basis : {Values{}, orthonormal(4, 4, 2)})
+    EXPECT_THROW((BasisOf{device, DType::f32, 4}(a, basis)), Error);
 }
 
 }  // namespace

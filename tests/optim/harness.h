@@ -134,13 +134,19 @@ class Harness {
                      .weights = {},
                      .control = control_,
                      .learning_rates = rates_,
-                     .betas = betas_});
+                     .betas = betas_},
+                    optimizer_.phase(static_cast<int64_t>(applied_) - (apply ? 1 : 0)));
   }
 
   std::map<std::string, std::vector<double>> state() const {
     std::map<std::string, std::vector<double>> values;
     for (const StateTensor& s : optimizer_.state()) values[s.name] = download(s.tensor);
     return values;
+  }
+  void set_state(const std::string& name, const std::vector<double>& values) {
+    for (const StateTensor& s : optimizer_.state())
+      if (s.name == name) return upload(s.tensor, values);
+    FAIL() << "no state " << name;
   }
   // Takes over parameters, state and step counts of another run, as a resume does.
   void load(const Harness& other) {
@@ -197,9 +203,11 @@ class Golden {
   }
   const std::vector<std::pair<std::string, Shape>>& parameters() const { return parameters_; }
 
-  // Runs all steps on a harness that was made for `parameters()`.
+  const SafetensorsFile& file() const { return file_; }
+
+  // Runs all steps on a harness that was made for `parameters()`; after each, `after` with its number from 0.
   template <class T>
-  void run(Harness<T>& harness) const {
+  void run(Harness<T>& harness, const std::function<void(int64_t)>& after = {}) const {
     for (const auto& [name, shape] : parameters_) harness.set(name, golden_values(file_, "start:" + name));
     const int64_t steps = file_.info("gradient:" + parameters_.front().first).shape[0];
     for (int64_t step = 0; step < steps; ++step) {
@@ -209,6 +217,7 @@ class Golden {
         harness.set_gradient(name, {begin, begin + shape.count()});
       }
       harness.step();
+      if (after) after(step);
     }
   }
 

@@ -69,6 +69,10 @@ INSTANTIATE_TEST_SUITE_P(
                     std::vector<std::string>{"optimizer.groups.0.type=polargrad", "optimizer.groups.0.lr=1.0",
                                              "optimizer.groups.0.momentum.kind=polar_first",
                                              "data.packing=documents"},
+                    std::vector<std::string>{"optimizer.groups.0.type=soap", "optimizer.groups.0.lr=3e-3",
+                                             "optimizer.groups.0.precondition_frequency=3"},
+                    std::vector<std::string>{"optimizer.groups.0.type=shampoo", "optimizer.groups.0.lr=3e-3",
+                                             "optimizer.groups.0.precondition_frequency=3"},
                     std::vector<std::string>{"optimizer.groups.0.type=adamw", "optimizer.groups.0.lr=3e-3",
                                              "batch.micro_sequences=2"}));
 

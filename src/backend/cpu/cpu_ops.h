@@ -117,11 +117,16 @@ class CpuOps : public Ops {
   size_t polar_resolvent_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override {
     return cpu::polar_resolvent_workspace(batch, rows, cols, dtype);
   }
-  void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace) override {
-    cpu::symmetric_power(a, exponent, p, workspace);
+  void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace,
+                       double shift) override {
+    cpu::symmetric_power(a, exponent, p, workspace, shift);
   }
   size_t symmetric_power_workspace(int64_t batch, int64_t size, DType dtype) const override {
     return cpu::symmetric_power_workspace(batch, size, dtype);
+  }
+  void eigenbasis(const Eigenbasis& args) override { cpu::eigenbasis(args); }
+  size_t eigenbasis_workspace(int64_t size, DType dtype) const override {
+    return cpu::eigenbasis_workspace(size, dtype);
   }
 
  private:

@@ -76,7 +76,12 @@ void polar_resolvent(const PolarResolvent& args);
 size_t polar_resolvent_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype);
 
 // symmetric_power.cpp
-void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace);
+void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace,
+                     double shift);
 size_t symmetric_power_workspace(int64_t batch, int64_t size, DType dtype);
+
+// eigenbasis.cpp
+void eigenbasis(const Eigenbasis& args);
+size_t eigenbasis_workspace(int64_t size, DType dtype);
 
 }  // namespace polar::cpu

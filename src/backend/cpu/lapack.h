@@ -13,6 +13,10 @@
                             const blasint* lwork, blasint* info);                                           \
   extern "C" void p##orglq_(const blasint* m, const blasint* n, const blasint* k, T* a, const blasint* lda, \
                             const T* tau, T* work, const blasint* lwork, blasint* info);                    \
+  extern "C" void p##geqrf_(const blasint* m, const blasint* n, T* a, const blasint* lda, T* tau, T* work,  \
+                            const blasint* lwork, blasint* info);                                           \
+  extern "C" void p##orgqr_(const blasint* m, const blasint* n, const blasint* k, T* a, const blasint* lda, \
+                            const T* tau, T* work, const blasint* lwork, blasint* info);                    \
   extern "C" void p##potrf_(const char* uplo, const blasint* n, T* a, const blasint* lda, blasint* info);   \
   extern "C" void p##trsm_(const char* side, const char* uplo, const char* trans, const char* diagonal,     \
                            const blasint* m, const blasint* n, const T* alpha, const T* a,                  \
@@ -41,6 +45,8 @@ template <>
 struct Lapack<float> {
   static constexpr auto gelqf = sgelqf_;
   static constexpr auto orglq = sorglq_;
+  static constexpr auto geqrf = sgeqrf_;
+  static constexpr auto orgqr = sorgqr_;
   static constexpr auto potrf = spotrf_;
   static constexpr auto trsm = strsm_;
 };
@@ -48,6 +54,8 @@ template <>
 struct Lapack<double> {
   static constexpr auto gelqf = dgelqf_;
   static constexpr auto orglq = dorglq_;
+  static constexpr auto geqrf = dgeqrf_;
+  static constexpr auto orgqr = dorgqr_;
   static constexpr auto potrf = dpotrf_;
   static constexpr auto trsm = dtrsm_;
 };

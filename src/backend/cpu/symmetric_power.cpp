@@ -34,7 +34,7 @@ int64_t slot_elements(int64_t size) {
 
 // p = V f(values) V^T; false if LAPACK did not get there.
 template <class T>
-bool power(int64_t size, const T* a, double exponent, T* p, double* slot) {
+bool power(int64_t size, const T* a, double exponent, double shift, T* p, double* slot) {
   double* vectors = slot;
   double* values = vectors + aligned(size * size);
   double* work = values + aligned(size);
@@ -49,7 +49,8 @@ bool power(int64_t size, const T* a, double exponent, T* p, double* slot) {
   const double threshold = static_cast<double>(size) * std::numeric_limits<T>::epsilon() * largest;
   // LAPACK's column k is the row k of `vectors` here; work has room for the rows times their factors.
   for (int64_t k = 0; k < size; ++k) {
-    const double factor = values[k] > threshold ? std::pow(values[k], exponent) : 0.0;
+    const double value = shift > 0.0 ? std::max(values[k], 0.0) + shift : values[k];
+    const double factor = shift > 0.0 || value > threshold ? std::pow(value, exponent) : 0.0;
     for (int64_t i = 0; i < size; ++i) work[k * size + i] = factor * vectors[k * size + i];
   }
   double* result = work + size * size;  // work has 2 s^2 elements and more
@@ -72,7 +73,8 @@ bool power(int64_t size, const T* a, double exponent, T* p, double* slot) {
 
 }  // namespace
 
-void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace) {
+void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace,
+                     double shift) {
   require(a.shape.rank() == 3 && a.shape[1] == a.shape[2] && a.shape == p.shape && a.dtype == p.dtype,
           "symmetric_power: a and p (batch, s, s), one dtype");
   const int64_t batch = a.shape[0], size = a.shape[1], slots = std::min(batch, kMaximumSlots);
@@ -83,9 +85,9 @@ void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Te
     parallel_for(slots, [&](int64_t s) {
       for (int64_t i = s; i < batch && !failed[s]; i += slots) {
         const T* matrix = a.as<const T>() + i * size * size;
-        failed[s] =
-            !all_finite(matrix, size * size) || !power(size, matrix, exponent, p.as<T>() + i * size * size,
-                                                       workspace.as<double>() + s * slot_elements(size));
+        failed[s] = !all_finite(matrix, size * size) ||
+                    !power(size, matrix, exponent, shift, p.as<T>() + i * size * size,
+                           workspace.as<double>() + s * slot_elements(size));
       }
     });
   });

@@ -148,11 +148,15 @@ class CudaOps final : public Ops {
   // svd.cpp; waits for the device, once a matrix.
   void polar_svd(const Tensor& x, const Tensor& u, const Tensor& workspace, const Tensor& values) override;
   size_t polar_svd_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override;
-  // polar_resolvent.cpp, symmetric_power.cpp; F32. They wait for the device, once or twice a call.
+  // polar_resolvent.cpp, symmetric_power.cpp, eigenbasis.cpp; F32. They wait for the device, once or twice a
+  // call.
   void polar_resolvent(const PolarResolvent& args) override;
   size_t polar_resolvent_workspace(int64_t batch, int64_t rows, int64_t cols, DType dtype) const override;
-  void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace) override;
+  void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace,
+                       double shift) override;
   size_t symmetric_power_workspace(int64_t batch, int64_t size, DType dtype) const override;
+  void eigenbasis(const Eigenbasis& args) override;
+  size_t eigenbasis_workspace(int64_t size, DType dtype) const override;
 
  private:
   // Bytes of the scratch: what the partial sums of one flat reduction or one bias gradient need.

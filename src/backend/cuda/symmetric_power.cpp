@@ -68,7 +68,11 @@ std::vector<double> checked_values(const Tensor& a, const Arrays& arrays, const 
 }
 
 // Of the values of one matrix, which ascend, in place.
-void take_powers(double* values, int64_t size, double exponent) {
+void take_powers(double* values, int64_t size, double exponent, double shift) {
+  if (shift > 0.0) {
+    for (int64_t k = 0; k < size; ++k) values[k] = std::pow(std::max(values[k], 0.0) + shift, exponent);
+    return;
+  }
   const double threshold = static_cast<double>(size) *
                            static_cast<double>(std::numeric_limits<float>::epsilon()) *
                            std::max(values[size - 1], 0.0);
@@ -77,7 +81,8 @@ void take_powers(double* values, int64_t size, double exponent) {
 
 }  // namespace
 
-void CudaOps::symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace) {
+void CudaOps::symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Tensor& workspace,
+                              double shift) {
   require(a.shape.rank() == 3 && a.shape[1] == a.shape[2] && a.shape == p.shape && a.dtype == DType::f32 &&
               p.dtype == DType::f32,
           "symmetric_power: a and p (batch, s, s), F32");
@@ -99,7 +104,7 @@ void CudaOps::symmetric_power(const Tensor& a, double exponent, const Tensor& p,
     dense_solver().eigen(size, arrays.vectors + i * size * size, arrays.values + i * size, arrays.work,
                          arrays.reports + i, stream_);
   std::vector<double> factors = checked_values(a, arrays, stream_);
-  for (int64_t i = 0; i < batch; ++i) take_powers(factors.data() + i * size, size, exponent);
+  for (int64_t i = 0; i < batch; ++i) take_powers(factors.data() + i * size, size, exponent, shift);
   upload({arrays.values, DType::f64, {batch * size}}, factors.data());
   CUDA_CHECK(
       kernels::polar_spectral(arrays.vectors, arrays.values, batch, size, p.as<float>(), stream_.get()));
