@@ -43,8 +43,9 @@ INSTANTIATE_TEST_SUITE_P(
                     std::vector<std::string>{"report"}, std::vector<std::string>{"bench"},
                     std::vector<std::string>{"bench", "step"}, std::vector<std::string>{"bench", "gemm"},
                     std::vector<std::string>{"bench", "polar"},
-                    std::vector<std::string>{"bench", "attention"},
-                    std::vector<std::string>{"bench", "comm"}));
+                    std::vector<std::string>{"bench", "attention"}, std::vector<std::string>{"bench", "comm"},
+                    std::vector<std::string>{"lab"}, std::vector<std::string>{"lab", "all"},
+                    std::vector<std::string>{"lab", "completion"}));
 
 TEST(Version, NamesVersionCommitAndBackends) {
   const Finished version = polartrain({"--version"});
