@@ -52,7 +52,7 @@ ExitCode compare_sweeps(const SweepOptions& options) {
   const std::filesystem::path directory = options.output;
   std::filesystem::create_directories(directory);
   write_file_atomically(directory / "comparison.md", table);
-  write_file_atomically(directory / "comparison.json", sweep::comparison_json(sweeps, program_version()));
+  write_file_atomically(directory / "comparison.json", sweep::comparison_json(sweeps));
   log::info("written to {} (comparison.md, comparison.json)", directory.string());
   return ExitCode::done;
 }

@@ -164,6 +164,7 @@ Json json_of(const Compared& sweep) {
     for (const RunResult& run : sweep.results.points[p])
       runs.push_back({{"seed", run.seed},
                       {"state", name_of(run.state)},
+                      {"program", run.program},
                       {"val_loss", run.val_loss ? Json(*run.val_loss) : Json(nullptr)}});
     json["points"].push_back({{"name", sweep.definition.points[p].name}, {"runs", std::move(runs)}});
   }
@@ -227,12 +228,10 @@ std::string comparison_table(const std::vector<Compared>& sweeps) {
   return markdown(rows, 2) + (warnings.empty() ? "" : "\n" + warnings);
 }
 
-std::string comparison_json(const std::vector<Compared>& sweeps, const std::string& program) {
+std::string comparison_json(const std::vector<Compared>& sweeps) {
   Json list = Json::array();
   for (const Compared& sweep : sweeps) list.push_back(json_of(sweep));
-  return Json({{"program", program}, {"sweeps", std::move(list)}})
-             .dump(1, ' ', false, Json::error_handler_t::replace) +
-         "\n";
+  return Json({{"sweeps", std::move(list)}}).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace polar::sweep

@@ -48,6 +48,6 @@ Summary summarize(const Compared& sweep);
 // finished, and best values at the end of their grid, is said below.
 std::string comparison_table(const std::vector<Compared>& sweeps);
 // The same with every single loss, numbers with all digits.
-std::string comparison_json(const std::vector<Compared>& sweeps, const std::string& program);
+std::string comparison_json(const std::vector<Compared>& sweeps);
 
 }  // namespace polar::sweep

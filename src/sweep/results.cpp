@@ -36,7 +36,8 @@ Json json_of(const RunResult& run) {
           {"seconds", run.seconds},
           {"cpu_seconds", run.cpu_seconds},
           {"exit_code", run.exit_code},
-          {"message", run.message}};
+          {"message", run.message},
+          {"program", run.program}};
 }
 
 RunResult run_of(const Json& json) {
@@ -55,6 +56,7 @@ RunResult run_of(const Json& json) {
   run.cpu_seconds = json.at("cpu_seconds").get<double>();
   run.exit_code = json.at("exit_code").get<int>();
   run.message = json.at("message").get<std::string>();
+  run.program = json.at("program").get<std::string>();
   return run;
 }
 
@@ -198,7 +200,7 @@ void read_run(const fs::path& run, int64_t max_steps, int64_t global_tokens, int
     result.val_loss.reset();
 }
 
-std::string to_json(const Definition& definition, const Results& results, const std::string& program) {
+std::string to_json(const Definition& definition, const Results& results) {
   const std::vector<Ranked> order = ranking(results);
   Json points = Json::array();
   for (const Ranked& ranked : order) {
@@ -217,10 +219,7 @@ std::string to_json(const Definition& definition, const Results& results, const 
     json["runs"] = std::move(runs);
     points.push_back(std::move(json));
   }
-  const Json json{{"format", kFormat},
-                  {"program", program},
-                  {"definition", json_of(definition)},
-                  {"points", std::move(points)}};
+  const Json json{{"format", kFormat}, {"definition", json_of(definition)}, {"points", std::move(points)}};
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

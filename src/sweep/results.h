@@ -30,6 +30,7 @@ struct RunResult {
   double cpu_seconds = 0.0;             // of all their threads
   int exit_code = 0;                    // of its last process; 128 + the signal that ended it
   std::string message;                  // the last that it said, if it is not done
+  std::string program;                  // version and commit of what has trained it last
 };
 
 struct Results {
@@ -63,7 +64,7 @@ void read_run(const std::filesystem::path& run, int64_t max_steps, int64_t globa
               RunResult& result);
 
 // DIR/sweep.json: definition, ranking and results, numbers with all digits.
-std::string to_json(const Definition& definition, const Results& results, const std::string& program);
+std::string to_json(const Definition& definition, const Results& results);
 
 // What DIR/sweep.json says that the sweep is; without experiments. Errors: no such file, damaged, of another
 // format.

@@ -165,6 +165,7 @@ class Runner {
     const double seconds = seconds_since(ended.begin);
     run.seconds += seconds;
     run.message = words_of(ended);
+    run.program = options_.program;
     read_run(run_directory(options_.directory, point(ended.job), seed(ended.job)), experiment.train.max_steps,
              experiment.batch.global_tokens, exit_code, run);
     if (stop_ != 0 && exit_code > 128) run.state = State::stopped;  // by our own SIGKILL
@@ -211,7 +212,7 @@ class Runner {
   }
 
   void save() const {
-    write_file_atomically(options_.directory / kSweepFile, to_json(definition_, results_, options_.program));
+    write_file_atomically(options_.directory / kSweepFile, to_json(definition_, results_));
   }
 
   const Definition& definition_;
@@ -243,8 +244,12 @@ void forget_lost_runs(const Definition& definition, const fs::path& directory, R
   for (size_t p = 0; p < results.points.size(); ++p)
     for (RunResult& run : results.points[p])
       if (!fs::exists(run_directory(directory, definition.points[p], run.seed)))
-        run = RunResult{
-            .seed = run.seed, .val_loss = {}, .bits_per_byte = {}, .step_seconds = {}, .message = {}};
+        run = RunResult{.seed = run.seed,
+                        .val_loss = {},
+                        .bits_per_byte = {},
+                        .step_seconds = {},
+                        .message = {},
+                        .program = {}};
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace polar::sweep {
 struct RunnerOptions {
   std::filesystem::path directory;
   std::string binary;   // whose subcommand `train` is started
-  std::string program;  // version and commit, for sweep.json
+  std::string program;  // version and commit, kept with every run
   int jobs = 1;         // runs at a time
   int threads = 0;      // of each; 0: the cores divided among the jobs
   bool extend = false;  // values and seeds may be added

@@ -92,7 +92,7 @@ TEST(Compare, ASweepWithoutAnyResultIsLast) {
 }
 
 TEST(Compare, TheFileHoldsEveryLoss) {
-  const auto json = nlohmann::json::parse(comparison_json({kFirst, kSecond}, "test"));
+  const auto json = nlohmann::json::parse(comparison_json({kFirst, kSecond}));
   EXPECT_EQ(json["sweeps"][0]["best"]["mean"], 5.0);
   EXPECT_EQ(json["sweeps"][0]["points"][2]["runs"][0]["val_loss"], 4.5);
   EXPECT_EQ(json["sweeps"][0]["sensitivity"]["lr"]["above"]["penalty"], 0.5);
@@ -102,7 +102,7 @@ TEST(Compare, TheFileHoldsEveryLoss) {
 
 TEST(Compare, SweepsAreReadFromTheirDirectories) {
   test::TemporaryDirectory directory;
-  test::put(directory / "one/sweep.json", to_json(kSecond.definition, kSecond.results, "test"));
+  test::put(directory / "one/sweep.json", to_json(kSecond.definition, kSecond.results));
   const std::vector<Compared> sweeps = load_sweeps({directory / "one/"});
   EXPECT_EQ(sweeps[0].name, "one");
   EXPECT_EQ(summarize(sweeps[0]).best->spread->mean, 4.0);

@@ -158,7 +158,7 @@ TEST_F(Files, ResultsComeBackWithAllTheirDigits) {
   Results results{{{done(5, 1.0 / 3.0), other(6, State::diverged)}, {done(5, 4.0), RunResult{}}}};
   results.points[0][0].step_seconds = 1.0 / 7.0;
   results.points[1][1].seed = 6;
-  test::put(path("sweep.json"), to_json(d, results, "test"));
+  test::put(path("sweep.json"), to_json(d, results));
   const Results read = load_results(directory_.path(), d);
   EXPECT_EQ(*read.points[0][0].val_loss, 1.0 / 3.0);
   EXPECT_EQ(*read.points[0][0].step_seconds, 1.0 / 7.0);
