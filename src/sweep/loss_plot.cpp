@@ -43,6 +43,7 @@ Axis axis_of(const Grid& grid) {
 struct Dot {
   double x;
   double loss;
+  bool joined = false;  // by the line to the one before: no value without a result lies between
 };
 
 // What one picture shows.
@@ -78,6 +79,7 @@ Picture make_picture(const Definition& definition, const Results& results, const
                   .seeds = {},
                   .line = {},
                   .lost = {}};
+  bool joined = false;
   for (const size_t v : picture.axis.order) {
     std::vector<int> values(definition.grids.size(), -1);
     values[grid] = static_cast<int>(v);
@@ -85,9 +87,11 @@ Picture make_picture(const Definition& definition, const Results& results, const
     const Best best = best_with(definition, results, order, values);
     if (!best.loss) {
       if (best.tried) picture.lost.push_back(x);
+      joined = false;
       continue;
     }
-    picture.line.push_back({x, *best.loss});
+    picture.line.push_back({x, *best.loss, joined});
+    joined = true;
     for (const RunResult& run : results.points[best.point]) picture.seeds.push_back({x, *run.val_loss});
   }
   find_range(picture);
@@ -110,14 +114,18 @@ std::string axes_of(const Picture& picture) {
   return svg;
 }
 
-// A dot, or, above the range, an arrow with the number.
 std::string dot_of(const Picture& picture, const Dot& dot) {
   if (dot.loss <= picture.high)
     return fmt::format(R"(<circle class="seed" cx="{:.1f}" cy="{:.1f}" r="3.5"/>)", dot.x,
                        picture.y(dot.loss));
-  return fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">▲ {})", dot.x, kTop - 4,
-                     loss_text(dot.loss)) +
-         "</text>";
+  return fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">▲</text>)", dot.x, kTop - 4);
+}
+
+// The number of a mean above the range.
+std::string number_of(const Picture& picture, const Dot& dot) {
+  if (dot.loss <= picture.high) return "";
+  return fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="end">{}</text>)", dot.x - 8, kTop - 4,
+                     loss_text(dot.loss));
 }
 
 std::string svg_of(const Picture& picture) {
@@ -128,10 +136,11 @@ std::string svg_of(const Picture& picture) {
   if (picture.axis.numeric && picture.line.size() > 1) {
     std::string path;
     for (const Dot& dot : picture.line)
-      path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", dot.x, picture.y(dot.loss));
+      path += fmt::format("{}{:.1f} {:.1f}", dot.joined ? "L" : "M", dot.x, picture.y(dot.loss));
     svg += fmt::format(R"(<path class="curve-1d" d="{}"/>)", path);
   }
   for (const Dot& dot : picture.seeds) svg += dot_of(picture, dot);
+  for (const Dot& dot : picture.line) svg += number_of(picture, dot);
   for (const double x : picture.lost)
     svg += fmt::format(R"(<path class="lost" d="M{0:.1f} {2}l8 8m0 -8l-8 8"/><text x="{1:.1f}" y="{3}" )"
                        R"(text-anchor="middle">no result</text>)",

@@ -70,7 +70,8 @@ std::string shortfall(const Results& results) {
   for (const State state : {State::diverged, State::failed, State::stopped, State::pending})
     if (const size_t n = count(results, state); n > 0)
       parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", n, name_of(state));
-  return fmt::format("{} of {} runs have no result: {}", runs - done, runs, parts);
+  return fmt::format("{} of {} runs {} no result: {}", runs - done, runs, runs - done == 1 ? "has" : "have",
+                     parts);
 }
 
 std::string table_of(const Definition& definition, const Results& results) {

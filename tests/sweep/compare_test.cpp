@@ -78,7 +78,7 @@ TEST(Compare, TheTableIsOrderedByLossAndRelatesCostsToTheFirst) {
   EXPECT_THAT(table.substr(second), HasSubstr("lr end of grid; beta +0.2500 (0.5)"));
   EXPECT_THAT(table.substr(second), HasSubstr("lr diverged (2); beta end of grid"));
   EXPECT_THAT(table.substr(second, first - second), HasSubstr("200.0 ms |     2.00 |   33.0 s |     3.00 |"));
-  EXPECT_THAT(table, HasSubstr("* second: 1 of 4 runs have no result: 1 diverged"));
+  EXPECT_THAT(table, HasSubstr("* second: 1 of 4 runs has no result: 1 diverged"));
   EXPECT_THAT(table, HasSubstr("* second: the best lr is the smallest of those tried (1)"));
   EXPECT_THAT(table, HasSubstr("* second: the best beta is the largest of those tried (0.9)"));
   EXPECT_THAT(table, Not(HasSubstr("* first")));
@@ -88,7 +88,7 @@ TEST(Compare, ASweepWithoutAnyResultIsLast) {
   const Compared none = sweep("none", {}, {{RunResult{}}});
   const std::string table = comparison_table({none, kFirst});
   EXPECT_LT(table.find("| first "), table.find("| none "));
-  EXPECT_THAT(table, HasSubstr("* none: 1 of 1 runs have no result: 1 pending"));
+  EXPECT_THAT(table, HasSubstr("* none: 1 of 1 runs has no result: 1 pending"));
 }
 
 TEST(Compare, TheFileHoldsEveryLoss) {

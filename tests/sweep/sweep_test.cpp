@@ -129,7 +129,7 @@ TEST_F(Sweep, ADivergingPointIsAResultAndDoesNotStopTheOthers) {
   const test::Finished first = sweep("s", arguments);
   EXPECT_EQ(first.code, 0) << first.output;
   EXPECT_THAT(first.output,
-              AllOf(HasSubstr("lr=1e30 seed 5: diverged"), HasSubstr("1 of 2 runs have no result")));
+              AllOf(HasSubstr("lr=1e30 seed 5: diverged"), HasSubstr("1 of 2 runs has no result")));
   const auto json = results("s");
   EXPECT_EQ(json["points"][0]["name"], "lr=1e-3");
   EXPECT_EQ(json["points"][1]["rank"], 0);
@@ -144,7 +144,7 @@ TEST_F(Sweep, AFailedRunIsTriedAgain) {
   EXPECT_EQ(first.code, 1) << first.output;
   EXPECT_THAT(first.output,
               AllOf(HasSubstr("FAILED (exit code 2): run.dir: "), HasSubstr("is not a directory"),
-                    HasSubstr("1 of 2 runs have no result: 1 failed")));
+                    HasSubstr("1 of 2 runs has no result: 1 failed")));
   fs::remove(path("s/lr=1e-3/seed-5"));
   const test::Finished second = sweep("s", arguments);
   EXPECT_EQ(second.code, 0) << second.output;
