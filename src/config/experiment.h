@@ -70,6 +70,8 @@ struct CheckpointConfig {
 struct LogConfig {
   int64_t every_steps = 10;
   bool tensorboard = true;
+  int64_t diagnostics_every_steps = 0;  // 0: never
+  std::vector<std::string> spectra{"model.embed_tokens.weight", "lm_head.weight"};
 
   bool operator==(const LogConfig&) const = default;
 };

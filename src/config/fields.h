@@ -262,6 +262,20 @@ void fields(Visitor& visit, C& c) {
         c.every_steps);
   visit({.name = "tensorboard", .doc = "also write TensorBoard events", .changes_result = false},
         c.tensorboard);
+  visit(
+      {.name = "diagnostics_every_steps",
+       .unit = "steps",
+       .doc =
+           "steps between measurements of the matrix rules' steps (one matrix of each family: <U,M> and its "
+           "share of the nuclear norm, orthogonality, size of the update) and of the gradients in spectra; "
+           "0: never",
+       .range = count(0),
+       .changes_result = false},
+      c.diagnostics_every_steps);
+  visit({.name = "spectra",
+         .doc = "patterns of parameters whose gradients' condition number and nuclear norm are measured",
+         .changes_result = false},
+        c.spectra);
 }
 
 template <class Visitor, Section<DistributedConfig> C>

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ops/ops.h"
 #include "optim/config.h"
+#include "optim/diagnosis.h"
+#include "optim/spectrum.h"
 #include "tensor/memory_plan.h"
 #include "tensor/registry.h"
 
@@ -116,6 +119,14 @@ class Group {
   virtual void step(Ops& ops, const Tensor& lr, const StepTensors& tensors, const MatrixScratch& scratch) = 0;
   virtual std::vector<StateTensor> state() const = 0;
   virtual Rule rule(const Member& member) const = 0;
+  // Of the step just made with a parameter (its first head, if by heads), from the state after it and the
+  // gradients of it; writes into the scratch space only. Nothing if it is not a member, or the group has no
+  // orthogonal factors. lr, beta, tensors: those of the step.
+  virtual std::optional<Diagnosis> diagnose(Ops&, const std::string& /*parameter*/, double /*lr*/,
+                                            double /*beta*/, const StepTensors&, const MatrixScratch&,
+                                            const Spectrum&) const {
+    return std::nullopt;
+  }
 
   const GroupConfig& config() const { return config_; }
   const std::vector<Member>& members() const { return members_; }

@@ -75,16 +75,6 @@ void check(const GroupConfig& config) {
 
 }  // namespace
 
-struct MatrixGroup::Work {
-  Ops& ops;
-  const MatrixScratch& scratch;
-  const MatrixBatch& batch;
-  const Tensor& lr;
-  const StepTensors& tensors;
-  Tensor momentum, x, y;  // (batch, m, n); x is the oracle's input
-  Tensor seen;            // what the oracle saw, unnormalised, still there after it: M or G of the formulas
-};
-
 MatrixGroup::MatrixGroup(GroupConfig config, std::vector<Member> members, DType dtype)
     : Group(std::move(config), std::move(members)),
       dtype_(dtype),

@@ -35,13 +35,26 @@ class MatrixGroup final : public Group {
   std::vector<StateTensor> state() const override;
   Rule rule(const Member& member) const override;
 
+  std::optional<Diagnosis> diagnose(Ops& ops, const std::string& parameter, double lr, double beta,
+                                    const StepTensors& tensors, const MatrixScratch& scratch,
+                                    const Spectrum& spectrum) const override;
+
   // The constant part of the scale for a matrix of this shape, `factor` included.
   static double multiplier(const ScaleConfig& scale, const Shape& shape);
 
  private:
   // Everything one step of one batch works on.
-  struct Work;
+  struct Work {
+    Ops& ops;
+    const MatrixScratch& scratch;
+    const MatrixBatch& batch;
+    const Tensor& lr;
+    const StepTensors& tensors;
+    Tensor momentum, x, y;  // (batch, m, n); x is the oracle's input
+    Tensor seen;            // what the oracle saw, unnormalised, still there after it: M or G of the formulas
+  };
 
+  void see_again(const Work& work, double beta, const Tensor& x) const;
   bool gradient_momentum() const;  // is there a momentum of gradients, before the oracle?
   bool separate_input() const;     // does the nuclear scale need a copy of what the oracle overwrites?
   bool momentum_is_input() const;  // does the oracle see the buffer itself?

@@ -29,20 +29,6 @@ std::unique_ptr<Group> make_group(const GroupConfig& config, std::vector<Member>
   return std::make_unique<MatrixGroup>(config, std::move(members), dtype);
 }
 
-// "model.layers.11.mlp.up_proj.weight" -> "model.layers.*.mlp.up_proj.weight": parts that are all digits.
-std::string family_of(const std::string& name) {
-  std::string family;
-  for (size_t begin = 0; begin <= name.size();) {
-    const size_t end = std::min(name.find('.', begin), name.size());
-    const std::string part = name.substr(begin, end - begin);
-    const bool number = !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
-    if (begin > 0) family += '.';
-    family += number ? "*" : part;
-    begin = end + 1;
-  }
-  return family;
-}
-
 // Groups whose phase Optimizer::phase has room for.
 constexpr size_t kPhases = 32;
 
@@ -114,6 +100,19 @@ std::vector<std::vector<Member>> owned_parameters(const ParameterRegistry& regis
 
 }  // namespace
 
+std::string family_of(const std::string& name) {
+  std::string family;
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('.', begin), name.size());
+    const std::string part = name.substr(begin, end - begin);
+    const bool number = !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
+    if (begin > 0) family += '.';
+    family += number ? "*" : part;
+    begin = end + 1;
+  }
+  return family;
+}
+
 std::vector<bool> matrix_parameters(const OptimizerConfig& config, const ParameterRegistry& registry) {
   std::vector<bool> matrices;
   for (const int group : route_parameters(config.groups, registry))
@@ -177,6 +176,15 @@ uint64_t Optimizer::phase(int64_t applied_steps) const {
   for (size_t g = 0; g < std::min(groups_.size(), kPhases); ++g)
     phase |= static_cast<uint64_t>(groups_[g]->phase(applied_steps)) << (2 * g);
   return phase;
+}
+
+std::optional<Diagnosis> Optimizer::diagnose(const std::string& parameter, int64_t step,
+                                             const StepTensors& tensors, const Spectrum& spectrum) const {
+  for (size_t g = 0; g < groups_.size(); ++g)
+    if (auto found = groups_[g]->diagnose(*ops_, parameter, learning_rate(g, step), beta(g, step), tensors,
+                                          scratch_, spectrum))
+      return found;
+  return std::nullopt;
 }
 
 std::vector<StateTensor> Optimizer::state() const {

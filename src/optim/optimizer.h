@@ -47,6 +47,11 @@ class Optimizer {
   // groups that make something once in a number of steps only.
   uint64_t phase(int64_t applied_steps) const;
 
+  // Of the update that was made last, with `tensors`, at `step` (from 0): Group::diagnose. The device is
+  // waited for.
+  std::optional<Diagnosis> diagnose(const std::string& parameter, int64_t step, const StepTensors& tensors,
+                                    const Spectrum& spectrum) const;
+
   // All state of this rank by parameter name, each in the shape of its parameter (StateTensor says more of
   // what is cut), as views of device memory:
   // "adamw.m:NAME", "adamw.v:NAME", "matrix.momentum:NAME" (not for momentum `none`); with neuron_beta
@@ -78,6 +83,9 @@ class Optimizer {
   MatrixScratch scratch_;
   Ops* ops_ = nullptr;
 };
+
+// "model.layers.11.mlp.up_proj.weight" -> "model.layers.*.mlp.up_proj.weight": parts that are all digits.
+std::string family_of(const std::string& parameter);
 
 // By parameter index: whether a matrix group has it. Errors: those of route_parameters.
 std::vector<bool> matrix_parameters(const OptimizerConfig& config, const ParameterRegistry& registry);

@@ -116,6 +116,8 @@ std::string metrics_line(const StepMetrics& metrics) {
   add_optional(line, "val_loss", metrics.val_loss);
   add_optional(line, "val_perplexity", metrics.val_perplexity);
   add_optional(line, "val_bits_per_byte", metrics.val_bits_per_byte);
+  for (const auto& [quantity, values] : metrics.diagnostics)
+    for (const auto& [name, value] : values) line[quantity][name] = number(value);
   line["memory_bytes"] = metrics.memory_bytes;
   line["tokens_per_s"] = number(metrics.tokens_per_s);
   add_optional(line, "mfu", metrics.mfu);

@@ -1,7 +1,8 @@
 // A run's metrics.jsonl: one JSON object a logged step, numbers with all their digits; writing and reading.
 //
 //   {"step":10,"tokens":10240,"loss":7.25,"lr":{"polargrad":0.0002,"adamw":0.003},"grad_norm":0.8,"skipped":0,
-//    "val_loss":...,"val_perplexity":...,"val_bits_per_byte":...,"memory_bytes":...,"tokens_per_s":...,
+//    "val_loss":...,"val_perplexity":...,"val_bits_per_byte":...,"nuclear_share":{"mlp.up_proj":0.97,...},
+//    ...,"memory_bytes":...,"tokens_per_s":...,
 //    "mfu":...,"data_wait_share":...,"slowest_rank":...,"slowest_rank_share":...,"wait_share":...,
 //    "time":...}
 //
@@ -33,6 +34,8 @@ struct StepMetrics {
   std::optional<double> val_loss;
   std::optional<double> val_perplexity;
   std::optional<double> val_bits_per_byte;
+  // (quantity, (family or parameter, value)), as train/diagnostics.h says; most lines have none.
+  std::vector<std::pair<std::string, std::vector<std::pair<std::string, double>>>> diagnostics;
   // From here on: the machine and the clock.
   int64_t memory_bytes = 0;
   double tokens_per_s = 0.0;

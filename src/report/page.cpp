@@ -218,7 +218,7 @@ std::string page_data(std::span<const RunData> runs) {
     Json columns = Json::object();
     for (const auto& [name, values] : runs[i].metrics.columns) {
       const bool shown = name == "loss" || name == "val_loss" || name == "grad_norm" ||
-                         name == "tokens_per_s" || name == "mfu" || name.starts_with("lr/");
+                         name == "tokens_per_s" || name == "mfu" || name.find('/') != std::string::npos;
       if (shown) columns[name] = json_values(values);
     }
     list.push_back({{"name", runs[i].name},

@@ -19,6 +19,14 @@ const charts = [
   {title: 'Learning rate', unit: '', column: 'lr/'},
   {title: 'Gradient norm', unit: 'before clipping', column: 'grad_norm', smooth: true},
   {title: 'Throughput', unit: 'tokens per second', column: 'tokens_per_s', fromZero: true},
+  {title: 'Share of the nuclear norm', unit: '<U,M> / ||M||', column: 'nuclear_share/'},
+  {title: 'Nuclear norm', unit: 'of what the oracle saw', column: 'nuclear/'},
+  {title: 'Orthogonality error', unit: 'of the oracle\'s factor', column: 'orthogonality/'},
+  {title: 'Update', unit: 'root mean square of an element', column: 'update_rms/'},
+  {title: 'Effective learning rate', unit: 'what the direction is multiplied with', column: 'effective_lr/'},
+  {title: 'Condition number', unit: 'of what the oracle saw', column: 'condition/'},
+  {title: 'Gradient: nuclear norm', unit: '', column: 'gradient_nuclear/'},
+  {title: 'Gradient: condition number', unit: '', column: 'gradient_condition/'},
   {title: 'MFU', unit: 'share of the device\'s matrix rate', column: 'mfu', fromZero: true},
 ].filter(chart => runs.some(run => columnsOf(chart, run).length > 0));
 

@@ -97,6 +97,8 @@ Scalars tensorboard_scalars(const StepMetrics& metrics) {
   add("val/loss", metrics.val_loss);
   add("val/perplexity", metrics.val_perplexity);
   add("val/bits_per_byte", metrics.val_bits_per_byte);
+  for (const auto& [quantity, values] : metrics.diagnostics)
+    for (const auto& [name, value] : values) scalars.emplace_back(quantity + "/" + name, value);
   add("system/tokens_per_s", metrics.tokens_per_s);
   add("system/mfu", metrics.mfu);
   add("system/data_wait_share", metrics.data_wait_share);

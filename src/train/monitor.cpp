@@ -79,6 +79,7 @@ void Monitor::log_metrics(const StepReport& report, double tokens_per_s) {
     line.val_perplexity = report.evaluation->perplexity();
     line.val_bits_per_byte = report.evaluation->bits_per_byte;
   }
+  line.diagnostics = report.diagnostics;
   line.memory_bytes = memory_bytes_;
   line.tokens_per_s =
       elapsed > 0.0 ? static_cast<double>(report.tokens - last_log_tokens_) / elapsed : tokens_per_s;

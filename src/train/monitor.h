@@ -13,6 +13,7 @@
 #include "report/metrics.h"
 #include "report/progress.h"
 #include "report/tensorboard.h"
+#include "train/diagnostics.h"
 #include "train/stragglers.h"
 
 namespace polar {
@@ -25,6 +26,7 @@ struct StepReport {
   std::vector<double> learning_rates;
   double data_wait_seconds = 0.0;  // since the run started
   std::optional<Evaluation> evaluation;
+  DiagnosticValues diagnostics;             // if they were due
   std::optional<SlowestRank> slowest_rank;  // of several, if it was looked for
 };
 

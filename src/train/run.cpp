@@ -59,6 +59,7 @@ class Run {
   bool at_end() const { return trainer_->progress().step == experiment_.train.max_steps; }
   // Evaluates if it is time to after `step`; true if the loss is the lowest so far.
   bool evaluate_if_due(int64_t step);
+  DiagnosticValues diagnose(const Trainer::Outcome& outcome);
   void finish();
   void write_sample() const;
   void write_own_report() const;
@@ -82,6 +83,7 @@ class Run {
   std::optional<Saver> saver_;
   std::optional<Monitor> monitor_;
   std::optional<Stragglers> stragglers_;  // of several ranks
+  std::optional<Diagnostics> diagnostics_;
   std::optional<Evaluation> evaluation_;  // of this step, if it was due
 };
 
@@ -171,6 +173,8 @@ ExitCode Run::loop() {
   }
   if (comm_->world_size() > 1)
     stragglers_.emplace(*comm_, trainer_->progress().step, experiment_.distributed.slow_rank_share);
+  if (experiment_.log.diagnostics_every_steps > 0)
+    diagnostics_.emplace(experiment_, trainer_->plan(), *comm_);
   trainer_->start();
   const auto interrupted = [] { return SignalGuard::received() != 0; };
   while (!at_end()) {
@@ -195,6 +199,7 @@ ExitCode Run::loop() {
 bool Run::needs_this_step() const {
   const int64_t step = trainer_->progress().step;
   return at_end() || due(experiment_.checkpoint.every_steps, step) ||
+         due(experiment_.log.diagnostics_every_steps, step) ||
          (trainer_->has_validation() && due(experiment_.evaluation.every_steps, step));
 }
 
@@ -223,9 +228,11 @@ void Run::after_step(const Trainer::Outcome& outcome) {
   report.learning_rates = trainer_->plan().optimizer.learning_rates(outcome.step - 1);
   report.data_wait_seconds = trainer_->data_wait_seconds();
   report.evaluation = evaluation_;
+  if (outcome.applied && due(experiment_.log.diagnostics_every_steps, outcome.step))
+    report.diagnostics = diagnose(outcome);
   const bool last = outcome.step == experiment_.train.max_steps;
-  const bool logged =
-      last || is_over(outcome) || evaluation_ || due(experiment_.log.every_steps, outcome.step);
+  const bool logged = last || is_over(outcome) || evaluation_ || !report.diagnostics.empty() ||
+                      due(experiment_.log.every_steps, outcome.step);
   if (stragglers_ && logged) report.slowest_rank = stragglers_->look(outcome.step);
   if (monitor_) monitor_->step(report, logged);
 
@@ -238,6 +245,14 @@ void Run::after_step(const Trainer::Outcome& outcome) {
     saver_->take(best);
   if (monitor_) monitor_->exclude(seconds_since(begin));
   if (stragglers_) stragglers_->resume();
+}
+
+DiagnosticValues Run::diagnose(const Trainer::Outcome& outcome) {
+  const auto begin = Clock::now();
+  is_at("diagnostics");
+  DiagnosticValues values = trainer_->diagnose(*diagnostics_, outcome);
+  if (monitor_) monitor_->exclude(seconds_since(begin));
+  return values;
 }
 
 ExitCode Run::stop_by_signal() {

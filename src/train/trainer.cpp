@@ -218,15 +218,27 @@ uint64_t Trainer::update_phase() {
 
 void Trainer::update(uint64_t phase) {
   ops_.step_control(step_control());
+  plan_.optimizer.step(step_tensors(), phase);
+}
+
+StepTensors Trainer::step_tensors() const {
   const Tensor inputs = device_[plan_.step_inputs];
   const auto groups = static_cast<int64_t>(plan_.optimizer.group_count());
-  plan_.optimizer.step({.parameters = trained_parameters(plan_, device_),
-                        .gradients = step_gradients(),
-                        .weights = plan_.model.rounded_weights(),
-                        .control = device_[plan_.control],
-                        .learning_rates = inputs.slice(1, {groups}),
-                        .betas = inputs.slice(1 + groups, {groups})},
-                       phase);
+  return {.parameters = trained_parameters(plan_, device_),
+          .gradients = step_gradients(),
+          .weights = plan_.model.rounded_weights(),
+          .control = device_[plan_.control],
+          .learning_rates = inputs.slice(1, {groups}),
+          .betas = inputs.slice(1 + groups, {groups})};
+}
+
+DiagnosticValues Trainer::diagnose(Diagnostics& diagnostics, const Outcome& outcome) {
+  if (pending_ > 0) fail("Trainer: diagnostics of a step that others have followed");
+  double squares = 0.0;
+  ops_.download(&squares, device_[plan_.gradient_squares]);
+  ops_.synchronize();
+  return diagnostics.measure(ops_, step_tensors(), outcome.step - 1, outcome.gradient_norm,
+                             std::sqrt(squares));
 }
 
 Tensor Trainer::step_gradients() const {

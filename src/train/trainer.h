@@ -18,6 +18,7 @@
 #include "ops/memory.h"
 #include "plan/run_plan.h"
 #include "train/checkpointing.h"
+#include "train/diagnostics.h"
 #include "train/shard_exchange.h"
 
 namespace polar {
@@ -82,6 +83,8 @@ class Trainer {
   // The state as a checkpoint, in the host's snapshot buffers (take_snapshot); on all ranks at once.
   CheckpointContent snapshot();
   bool parameters_are_finite();  // those of all ranks; on all ranks at once
+  // Of the step whose outcome was read last, if no other is queued and it was applied; on all ranks at once.
+  DiagnosticValues diagnose(Diagnostics& diagnostics, const Outcome& outcome);
   bool has_validation() const { return validation_ != nullptr; }
 
   RunPlan& plan() { return plan_; }
@@ -111,6 +114,7 @@ class Trainer {
   void update(uint64_t phase);
   Tensor step_gradients() const;  // what the update reads: all, or this rank's parts
   StepControl step_control() const;
+  StepTensors step_tensors() const;
   size_t slot_of(int64_t step) const { return static_cast<size_t>(step % RunPlan::kQueuedSteps); }
   size_t oldest_slot() const { return slot_of(progress_.step - pending_); }
   ModelBatch device_batch(size_t input) const;
