@@ -8,7 +8,7 @@
 namespace polar {
 namespace {
 
-constexpr double kAccuracy = 1e-8;  // of singular values by way of the square, in fp64
+constexpr double kAccuracy = 1e-7;  // of singular values by way of the square, in fp64
 
 }  // namespace
 

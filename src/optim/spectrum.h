@@ -10,11 +10,11 @@
 namespace polar {
 
 // Through the eigenvalues of the smaller square in fp64 (`threads` of the CPU backend; 0: as it likes): right
-// to about 1e-8 of the largest, far below the rounding of fp32 matrices, at a fraction of the cost of an SVD.
+// to about 3e-8 of the largest, below the rounding of fp32 matrices, at a fraction of the cost of an SVD.
 class Spectrum {
  public:
   explicit Spectrum(int threads);
-  // x: row-major (m, n), changed. In descending order, min(m, n) of them; those below 1e-8 of the largest are
+  // x: row-major (m, n), changed. In descending order, min(m, n) of them; those below 1e-7 of the largest are
   // 0. Error for NaN or infinity.
   std::vector<double> singular_values(std::vector<double>& x, int64_t m, int64_t n) const;
   // ||u^T u - I||_F / sqrt(s) for the short side s.

@@ -18,7 +18,7 @@ using DiagnosticValues = std::vector<std::pair<std::string, std::vector<std::pai
 // By family of matrices ("mlp.up_proj"; the first layer's matrix stands for all), of rules with an orthogonal
 // factor: nuclear_share <U,M> / ||M||_*, nuclear ||M||_*, condition, orthogonality, update_rms, effective_lr
 // (optim/diagnosis.h). By parameter, of the mean gradient before clipping: gradient_condition,
-// gradient_nuclear. A condition above 1e8 is infinite. Of a gradient that is cut over the ranks nothing is
+// gradient_nuclear. A condition above 1e7 is infinite. Of a gradient that is cut over the ranks nothing is
 // measured.
 class Diagnostics {
  public:

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -129,13 +130,12 @@ class Harness {
     const std::vector<double> rates = optimizer_.learning_rates(calls_++);
     ops_->upload(rates_, rates.data());
     ops_->upload(betas_, betas.data());
-    optimizer_.step({.parameters = parameters_,
-                     .gradients = gradients_,
-                     .weights = {},
-                     .control = control_,
-                     .learning_rates = rates_,
-                     .betas = betas_},
-                    optimizer_.phase(static_cast<int64_t>(applied_) - (apply ? 1 : 0)));
+    optimizer_.step(tensors(), optimizer_.phase(static_cast<int64_t>(applied_) - (apply ? 1 : 0)));
+  }
+
+  // Of the step made last.
+  std::optional<Diagnosis> diagnose(const std::string& name) const {
+    return optimizer_.diagnose(name, calls_ - 1, tensors(), Spectrum(1));
   }
 
   std::map<std::string, std::vector<double>> state() const {
@@ -168,6 +168,14 @@ class Harness {
       registry.add(name, shape.rank() == 2 ? Role::matrix : Role::norm, shape, false,
                    heads.contains(name) ? heads.at(name) : 1);
     return registry;
+  }
+  StepTensors tensors() const {
+    return {.parameters = parameters_,
+            .gradients = gradients_,
+            .weights = {},
+            .control = control_,
+            .learning_rates = rates_,
+            .betas = betas_};
   }
   Tensor view(const Tensor& flat, const std::string& name) const {
     return registry_.view(flat, registry_.find(name));

@@ -74,7 +74,18 @@ INSTANTIATE_TEST_SUITE_P(
                     std::vector<std::string>{"optimizer.groups.0.type=shampoo", "optimizer.groups.0.lr=3e-3",
                                              "optimizer.groups.0.precondition_frequency=3"},
                     std::vector<std::string>{"optimizer.groups.0.type=adamw", "optimizer.groups.0.lr=3e-3",
-                                             "batch.micro_sequences=2"}));
+                                             "batch.micro_sequences=2"},
+                    // The warm-up of the momentum goes on beyond the checkpoint.
+                    std::vector<std::string>{"optimizer.groups.0.neuron_beta=0.9",
+                                             "optimizer.groups.0.per_head=true",
+                                             "optimizer.groups.0.cautious_decay=true",
+                                             "optimizer.groups.0.momentum.warmup_steps=30",
+                                             "optimizer.groups.0.oracle.preconditioning=aol"},
+                    std::vector<std::string>{"optimizer.groups.0.type=lion", "optimizer.groups.0.lr=1e-3",
+                                             "optimizer.groups.1.type=sgd", "optimizer.groups.1.lr=0.1"},
+                    std::vector<std::string>{"optimizer.groups.0.type=signsgd", "optimizer.groups.0.lr=1e-3",
+                                             "optimizer.groups.1.type=signsgd", "optimizer.groups.1.lr=1e-3",
+                                             "log.diagnostics_every_steps=10"}));
 
 TEST_F(Exactness, ASignalSavesAndTheRunGoesOnExactly) {
   ASSERT_EQ(train(experiment("whole", {"run.threads=2"}), {}), ExitCode::done);
