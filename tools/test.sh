@@ -46,8 +46,9 @@ echo "test: building (preset $preset)"
 configure "$preset"
 cmake --build --preset "$preset"
 echo "test: running"
-# One test at a time: each has threads of its own.
-ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@"
+# A test has up to two threads of its own, but many wait for processes or have one.
+jobs=$(nproc)
+ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --parallel $((jobs < 4 ? jobs : 4)) "$@"
 
 [ $sanitized -eq 1 ] || exit 0
 echo "test: hostile input and the emulator under the sanitizers"
