@@ -61,6 +61,7 @@ TEST(Presets, AreAllThere) {
                            "study/muon.yaml",
                            "study/polargrad.yaml",
                            "study/muon-polarsgdm.yaml",
+                           "study/soap.yaml",
                            "study/qwen2.5-540m-adamw.yaml",
                            "study/qwen2.5-540m-muon.yaml",
                            "study/qwen2.5-540m-muon-polarsgdm.yaml"})

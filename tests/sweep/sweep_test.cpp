@@ -85,6 +85,14 @@ TEST_F(Sweep, RanksAndIsNotRunAgain) {
   EXPECT_EQ(again.code, 0);
   EXPECT_THAT(again.output, AllOf(HasSubstr("4 of them finished before"), Not(HasSubstr("seed 5:"))));
   EXPECT_EQ(results("s"), json);
+
+  EXPECT_THAT(read_file(path("s/sweep.html")), HasSubstr("lr=1e-5/seed-6/report.html"));
+  const test::Finished compared =
+      test::run_process({POLAR_BINARY, "sweep", "--compare", path("s"), "--output", path("c")});
+  EXPECT_EQ(compared.code, 0) << compared.output;
+  EXPECT_THAT(read_file(path("c/comparison.md")), HasSubstr("| s     | lr 1e-2 |"));
+  EXPECT_TRUE(fs::exists(path("c/comparison.json")));
+  EXPECT_EQ(test::run_process({POLAR_BINARY, "sweep", "--compare", path("none")}).code, 2);
 }
 
 TEST_F(Sweep, CutAtAnyTimeItGoesOnToTheSameBits) {
