@@ -80,6 +80,8 @@ TEST(Presets, ThePapersQwenRuns) {
     EXPECT_EQ(e.batch.global_tokens, 16 * 512);
     EXPECT_EQ(e.train.max_steps, 13'300);
     EXPECT_EQ(e.optimizer.clip_norm, 0.0);
+    EXPECT_EQ(e.log.diagnostics_every_steps, 50);
+    EXPECT_EQ(e.log.spectra, (std::vector<std::string>{"model.embed_tokens.weight", "lm_head.weight"}));
     for (const GroupConfig& group : e.optimizer.groups) EXPECT_EQ(group.lr, 1e-3);
   }
   EXPECT_EQ(adamw.schedule, (ScheduleConfig{.kind = ScheduleKind::cosine, .warmup_steps = 100}));
