@@ -124,6 +124,11 @@ void run_draw(Ops& ops, const Subject& subject, const std::vector<lab::Setting>&
   }
 }
 
+void print_table(const lab::Experiment& experiment, const fs::path& dir) {
+  std::printf("%s\n%s\n", experiment.title.c_str(), lab::to_markdown(lab::gap_table(experiment)).c_str());
+  log::info("written to {}: {}.json, .md, .html, .png", dir.string(), experiment.problem);
+}
+
 void run_subject(const LabOptions& options, const Subject& subject) {
   if (options.list) return list_settings(options, subject.suite);
   const std::vector<lab::Setting> settings = chosen_settings(options, subject.suite);
@@ -147,8 +152,7 @@ void run_subject(const LabOptions& options, const Subject& subject) {
   }
   log::finish_progress();
   write_figures(experiment, dir);
-  std::printf("%s\n%s\n", experiment.title.c_str(), lab::to_markdown(lab::gap_table(experiment)).c_str());
-  log::info("written to {}: {}.json, .md, .html, .png", dir.string(), experiment.problem);
+  print_table(experiment, dir);
 }
 
 void add_common(CLI::App& command, const std::shared_ptr<LabOptions>& options) {
@@ -179,6 +183,29 @@ void add_common(CLI::App& command, const std::shared_ptr<LabOptions>& options) {
       ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
   command.add_option("--threads", options->threads, "CPU threads (0: all)")->check(CLI::Range(0, 4096));
   command.footer(kExample);
+}
+
+void add_join(CLI::App& lab, Action& action) {
+  struct JoinOptions {
+    std::vector<fs::path> files;
+    fs::path output = "runs/lab";
+  };
+  const auto options = std::make_shared<JoinOptions>();
+  CLI::App* command = lab.add_subcommand("join", "Put the draws of several experiments together");
+  command->add_option("FILE", options->files, "JSON files of one problem, with draws of their own")
+      ->required();
+  command->add_option("--output", options->output, "Folder for JSON, table, page and picture")
+      ->capture_default_str();
+  command->footer("Example: polartrain lab join a/quadratic.json b/quadratic.json --output runs/lab");
+  command->callback([options, &action] {
+    action = [options] {
+      const lab::Experiment experiment = lab::joined(options->files);
+      write_results(experiment, options->output);
+      write_figures(experiment, options->output);
+      print_table(experiment, options->output);
+      return ExitCode::done;
+    };
+  });
 }
 
 void add_size(CLI::App& command, const char* name, int64_t& value, const char* what) {
@@ -234,6 +261,7 @@ void add_lab(CLI::App& app, Action& action) {
   add("all", "The three problems, one after the other", [of_quadratic, of_logistic, of_completion] {
     return std::vector{of_quadratic(), of_logistic(), of_completion()};
   });
+  add_join(*lab, action);
 }
 
 }  // namespace polar

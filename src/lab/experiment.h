@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -37,6 +38,11 @@ std::vector<int64_t> common_steps(const std::vector<Result>& seeds);
 
 // Columns a run: "step" and one a quantity, five digits. Runs in the order of settings, then seeds.
 nlohmann::ordered_json to_json(const Experiment& experiment);
+
+// What several processes or machines have found, put together: the files of one problem with the same sizes,
+// settings and rates, each with draws of its own. Errors (exit code 2) name the file and what is wrong with
+// it.
+Experiment joined(const std::vector<std::filesystem::path>& files);
 
 // The gap of every setting at the table's steps, as texts: "1.2e-03", with "(3e-04 .. 9e-03)" where the seeds
 // differ by more than a factor of ten, or "diverged".

@@ -85,6 +85,44 @@ TEST(Experiment, JsonHasAColumnAQuantity) {
   EXPECT_EQ(json["runs"][4]["seed"], 2);
 }
 
+TEST(Experiment, DrawsOfSeveralFilesAreJoined) {
+  const test::TemporaryDirectory directory;
+  Experiment one = example();
+  one.settings[0].front().setting = setting_of(quadratic_suite(), "Adam");
+  one.settings[1].front().setting = setting_of(quadratic_suite(), "Newton");
+  for (auto& seeds : one.settings)
+    for (Result& result : seeds) result.setting = seeds.front().setting;
+  Experiment two = one;
+  for (size_t i = 0; i < 3; ++i) {
+    two.draws[i].seed += 3;
+    for (auto& seeds : two.settings) seeds[i].seed += 3;
+  }
+  const fs::path a = test::put(directory / "a.json", to_json(one).dump()),
+                 b = test::put(directory / "b.json", to_json(two).dump());
+  const Experiment both = joined({a, b});
+  EXPECT_EQ(both.draws.size(), 6u);
+  ASSERT_EQ(both.settings.size(), 2u);
+  EXPECT_EQ(both.settings[0].size(), 6u);
+  EXPECT_EQ(both.settings[1][4].seed, 5u);
+  EXPECT_TRUE(both.settings[1][4].diverged);
+  EXPECT_EQ(both.table_steps.back(), 20);
+  EXPECT_EQ(to_json(joined({a}))["runs"], to_json(one)["runs"]);
+
+  const auto refusal = [&](const std::vector<fs::path>& files) {
+    return test::message_of([&] { joined(files); });
+  };
+  EXPECT_THAT(refusal({}), HasSubstr("no file"));
+  EXPECT_THAT(refusal({a, a}), HasSubstr("a.json: found the draw 1 a second time"));
+  two.sizes[0].second = 4.0;
+  EXPECT_THAT(refusal({a, test::put(directory / "c.json", to_json(two).dump())}), HasSubstr("other sizes"));
+  two.sizes = one.sizes;
+  two.settings.pop_back();
+  EXPECT_THAT(refusal({a, test::put(directory / "d.json", to_json(two).dump())}), HasSubstr("1 settings"));
+  EXPECT_THAT(refusal({test::put(directory / "e.json", "{\"problem\": 3}")}),
+              HasSubstr("e.json: found no exp"));
+  EXPECT_THAT(refusal({directory / "none.json"}), HasSubstr("none.json"));
+}
+
 TEST(Figures, PageStandsByItself) {
   const std::string page = render_page(example());
   EXPECT_THAT(page, HasSubstr("f(X) &lt; g &amp; h"));

@@ -95,6 +95,8 @@ TEST(LabCommand, BadArgumentsAreNamed) {
   };
   refused({}, "subcommand");
   refused({"cubic"}, "subcommand");
+  refused({"join"}, "FILE");
+  refused({"join", "/nowhere.json"}, "/nowhere.json");
   refused({"quadratic", "--only", "Mion"}, "Muon, NS5");
   refused({"quadratic", "--steps", "0"}, "--steps");
   refused({"quadratic", "--lr", "-1"}, "--lr");
