@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 
+#include "comm/ranks.h"
 #include "process.h"
 #include "train/fixture.h"
 
@@ -17,8 +18,7 @@ class EmulatedRanks : public TinyRun {
  protected:
   void train_on(int ranks, const std::string& run, const Overrides& overrides, const char* lazy = "0") {
     std::vector<std::unique_ptr<Process>> processes;
-    const std::string port = std::to_string(21000 + getpid() % 20000 + started_++),
-                      size = std::to_string(ranks);
+    const std::string port = std::to_string(free_port()), size = std::to_string(ranks);
     for (int rank = 0; rank < ranks; ++rank) {
       std::vector<std::string> words{"/usr/bin/env",
                                      "RANK=" + std::to_string(rank),
@@ -73,7 +73,6 @@ class EmulatedRanks : public TinyRun {
   }
 
  private:
-  int started_ = 0;
 };
 
 TEST_F(EmulatedRanks, TrainAsOne) {

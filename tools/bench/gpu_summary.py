@@ -38,7 +38,8 @@ def steps_of(folder):
             continue
         rate = theirs["tokens_per_s"] if theirs else None
         predicted = read(folder, path.stem.replace("step-", "simulate-", 1))
-        predicted = predicted["rows"][0]["configured"]["tokens_per_s"] if predicted else None
+        # A simulation may have refused the configuration.
+        predicted = predicted["rows"][0].get("configured", {}).get("tokens_per_s") if predicted else None
         rows.append([path.stem.removeprefix("step-"), f"{ours['tokens_per_s']:.0f}",
                      f"{rate:.0f}" if rate else "", f"{ours['tokens_per_s'] / rate:.2f}" if rate else "",
                      f"{100 * ours['mfu']:.1f} %" if "mfu" in ours else "",

@@ -37,20 +37,11 @@ def polar_shares(polartrain, config, repeats):
     return [row["share_of_all"] for row in report["rows"] if row["name"].startswith("rank ")]
 
 
-def train(polartrain, config, data, folder, ranks, steps):
-    """The metrics of all steps but the first three."""
-    run = folder / f"run-{ranks}"
-    launch = ("launch", "--nproc-per-node", ranks) if ranks > 1 else ()
-    polartrain.run(*launch, "train", config, *BATCH, *data, f"run.dir={run}", "run.device=cpu", "run.threads=1",
-                   f"train.max_steps={steps}", "log.every_steps=1", "--fresh")  # fmt: skip
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][3:]
-
-
 def measure(polartrain, model, data, folder, arguments):
     config = MODELS[model]
     seconds, waits = {}, []
     for ranks in (1, 2):
-        lines = train(polartrain, config, data, folder, ranks, arguments.steps)
+        lines = polartrain.train(config, data, folder, ranks, arguments.steps)
         seconds[ranks] = 2048 / statistics.median(line["tokens_per_s"] for line in lines)
         if ranks == 2:
             waits = [line["wait_share"] for line in lines if "wait_share" in line]

@@ -71,6 +71,14 @@ class Polartrain:
         return json.loads(self.run("bench", part, config, *BATCH, "--device", "cpu", "--threads", 1, "--repeats",
                                    repeats, "--json"))  # fmt: skip
 
+    def train(self, config, data, folder, ranks, steps):
+        """The metrics of all steps of a training run but the first three, a thread a rank."""
+        run = folder / f"run-{ranks}"
+        launch = ("launch", "--nproc-per-node", ranks) if ranks > 1 else ()
+        self.run(*launch, "train", config, *BATCH, *data, f"run.dir={run}", "run.device=cpu", "run.threads=1",
+                 f"train.max_steps={steps}", "log.every_steps=1", "--fresh")  # fmt: skip
+        return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][3:]
+
     def two_at_once(self, config, repeats):
         """The rates of two `bench gemm` that run beside each other."""
         words = ("bench", "gemm", config, *BATCH, "--device", "cpu", "--threads", 1, "--repeats", repeats, "--json")
@@ -152,7 +160,7 @@ class Measured:
         collective, link = measure_links(polartrain, arguments.repeats)
         self.collective, self.link = min(self.collective, collective), max(self.link, link)
         for ranks in RANKS:
-            seconds = train(polartrain, self.config, data, folder, ranks, arguments.steps)
+            seconds = step_seconds(polartrain.train(self.config, data, folder, ranks, arguments.steps))
             self.steps[ranks] = min(self.steps[ranks], seconds)
 
     def keep(self, part, report):
@@ -208,14 +216,9 @@ def predict(polartrain, config, hardware):
     return {row["ranks"]: row["configured"] for row in rows}
 
 
-def train(polartrain, config, data, folder, ranks, steps):
-    """The seconds of a step that only a quarter of the steps undercut; the first three do not count."""
-    run = folder / f"run-{ranks}"
-    launch = ("launch", "--nproc-per-node", ranks) if ranks > 1 else ()
-    polartrain.run(*launch, "train", config, *BATCH, *data, f"run.dir={run}", "run.device=cpu", "run.threads=1",
-                   f"train.max_steps={steps}", "log.every_steps=1", "--fresh")  # fmt: skip
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return 2048 / statistics.quantiles((line["tokens_per_s"] for line in lines[3:]), n=4)[2]
+def step_seconds(lines):
+    """The seconds of a step that only a quarter of the steps undercut."""
+    return 2048 / statistics.quantiles((line["tokens_per_s"] for line in lines), n=4)[2]
 
 
 def table(records):
