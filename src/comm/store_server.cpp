@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -72,6 +73,15 @@ std::optional<int64_t> number(const std::string& text) {
   return value;
 }
 
+// A rank has up to three connections to the store; many systems allow 1,024 files before a process asks.
+void allow_many_files() {
+  constexpr rlim_t kWanted = 65536;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kWanted) return;
+  limit.rlim_cur = std::min(kWanted, limit.rlim_max);
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 // The thread, its connections and the values; only the thread touches them.
@@ -81,6 +91,7 @@ class StoreServer::Loop {
       : run_id_(std::move(run_id)), greeting_timeout_(greeting_timeout) {
     if (run_id_.empty() || run_id_.size() > kMaxRunId)
       fail_usage("the run id has {} characters; expected 1 to {}", run_id_.size(), kMaxRunId);
+    allow_many_files();
     listener_ = listen_on(port);
     port_ = port_of(listener_.get());
     wake_ = Socket(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
