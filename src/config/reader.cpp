@@ -63,7 +63,7 @@ GroupConfig group_defaults(const std::string& type) {
                : type == "shampoo" ? GroupType::shampoo
                : type == "soap"    ? GroupType::soap
                                    : GroupType::matrix;
-  if (group.type == GroupType::shampoo) group.eps = 1.0e-12;
+  if (group.type == GroupType::shampoo) group.eps = 1.0e-6;
   if (group.type == GroupType::soap) group.betas = {0.95, 0.95};
   if (type == "muon") {
     group.momentum = {.kind = MomentumKind::first, .beta = 0.95, .nesterov = true};

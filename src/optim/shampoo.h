@@ -2,7 +2,9 @@
 // optim/preconditioned.h and M <- b1 M + (1 - b1) G,
 //   W <- (1 - lr wd) W - lr (L + eps I)^{-1/4} M (R + eps I)^{-1/4},
 // where the inverse roots are made anew once in precondition_frequency applied steps, of L and R as they then
-// are. Where one side only is preconditioned its root is -1/2. There is no bias correction and no grafting.
+// are. Between, gradients come in directions that L and R have not seen, where the roots are eps^{-1/4} each:
+// an eps far below 1e-6 lets such steps grow too large unless the frequency is 1. Where one side only is
+// preconditioned its root is -1/2. There is no bias correction and no grafting.
 #pragma once
 
 #include "optim/preconditioned.h"

@@ -171,6 +171,7 @@ class Steps {
     ops_.download(values.data(), parameters_);
     return values;
   }
+  size_t planned_bytes() const { return plan_.total_bytes(); }
   size_t phases() const { return works_.size(); }
 
  private:
@@ -218,6 +219,21 @@ TEST(CudaPreconditioned, StepsAreThoseOfTheCpu) {
     }
     EXPECT_GT(largest, 0.01) << type;
     EXPECT_LE(apart / largest, 1e-4) << type;
+  }
+}
+
+TEST(CudaPreconditioned, TheDeviceGivesWhatThePlanSays) {
+  for (const char* type : {"shampoo", "soap"}) {
+    const auto free_bytes = [] {
+      size_t free = 0, total = 0;
+      EXPECT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+      return free;
+    };
+    const size_t before = free_bytes();
+    CudaOps ops;
+    Steps steps(ops, type);
+    for (uint64_t step = 0; step < 5; ++step) steps.step(step);
+    EXPECT_EQ(before - free_bytes(), steps.planned_bytes() + ops.own_workspace()) << type;
   }
 }
 
