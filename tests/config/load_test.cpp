@@ -21,6 +21,21 @@ TEST_F(ConfigTest, FillsDefaults) {
   EXPECT_EQ(e.precision.compute, "fp32");
 }
 
+TEST_F(ConfigTest, ShampooAndSoapHaveTheirOwnDefaults) {
+  const Experiment e = load(valid_with("type: muon, lr: 0.02}",
+                                       "type: shampoo, betas: [0.9, 1.0]}\n"
+                                       "    - {match: [b], type: soap, max_dimension: 100}"));
+  const GroupConfig &shampoo = e.optimizer.groups[0], &soap = e.optimizer.groups[1];
+  EXPECT_EQ(shampoo.type, GroupType::shampoo);
+  EXPECT_EQ(shampoo.betas, (std::array{0.9, 1.0}));
+  EXPECT_EQ(shampoo.eps, 1e-6);
+  EXPECT_EQ(soap.type, GroupType::soap);
+  EXPECT_EQ(soap.betas, (std::array{0.95, 0.95}));
+  EXPECT_EQ(soap.eps, 1e-8);
+  EXPECT_EQ(soap.precondition_frequency, 10);
+  EXPECT_EQ(soap.max_dimension, 100);
+}
+
 TEST_F(ConfigTest, TypesAreNamesForSetsOfMatrixKeys) {
   const Experiment e =
       load(valid_with("    - {match: [\"*\"]",

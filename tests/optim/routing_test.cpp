@@ -82,6 +82,9 @@ TEST(Routing, RefusesAVectorInAMatrixGroup) {
   expect_refused(
       {group(GroupType::matrix, {"*q_proj*"}), group(GroupType::adamw, {"*"})},
       {"optimizer.groups.0 (muon)", "model.layers.0.self_attn.q_proj.bias", "[8]", "two dimensions"});
+  for (const GroupType type : {GroupType::shampoo, GroupType::soap})
+    expect_refused({group(type, {"*q_proj*"}), group(GroupType::adamw, {"*"})},
+                   {"q_proj.bias", "two dimensions"});
 }
 
 }  // namespace

@@ -195,6 +195,19 @@ TEST(StepCost, ElementWiseParametersTakeTheirBytes) {
     EXPECT_DOUBLE_EQ(cost.element_wise, 3200.0 * 34.0);
 }
 
+TEST(StepCost, TypesOfUnknownCostAreRefused) {
+  ParameterRegistry registry;
+  registry.add("a.weight", Role::matrix, {8, 8});
+  for (const std::string type : {"shampoo", "soap"}) {
+    OptimizerConfig optimizer;
+    optimizer.groups.push_back(group(type));
+    const Error error =
+        error_of([&] { update_costs(optimizer, registry, nullptr, 0, only(&DeviceRates::memory, 1.0)); });
+    EXPECT_EQ(error.code(), ExitCode::bad_usage);
+    EXPECT_NE(std::string(error.what()).find(type), std::string::npos);
+  }
+}
+
 TEST(StepCost, OraclesOfUnknownCostAreRefused) {
   ParameterRegistry registry;
   registry.add("a.weight", Role::matrix, {8, 8});
