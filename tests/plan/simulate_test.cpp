@@ -170,15 +170,27 @@ TEST_F(Simulated, FasterPartsDoNotSlowItDown) {
   EXPECT_GT(slow, run(e, h100(), 32).timeline.step);
 }
 
+// What a factorization costs on a device is not described: refused by name, not guessed.
+TEST_F(Simulated, OraclesOfUnknownCostAreRefused) {
+  const Error error = error_of([&] { run(preset("models/polargrad-540m"), h100(), 1); });
+  EXPECT_EQ(error.code(), ExitCode::bad_usage);
+  EXPECT_NE(std::string(error.what()).find("does not know what the oracle qdwh 5 costs"), std::string::npos)
+      << error.what();
+}
+
 // Every preset on every machine of configs/hardware, and the components add up.
 TEST_F(Simulated, PresetsOnAllHardware) {
+  const auto simulated = [&](const std::string& name) {
+    if (name != "polargrad-540m") return preset("models/" + name);
+    return preset("models/" + name, {"optimizer.groups.1.oracle.kind=polar_express"});
+  };
   for (const char* name :
        {"124m", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen3-0.6b", "qwen3-1.7b", "polargrad-540m"})
     for (const auto& file : std::filesystem::directory_iterator(kConfigs + "hardware")) {
       const Hardware hardware = load_hardware(file.path());
       for (const int ranks : {1, 2, 16}) {
         if (nodes_of(hardware, ranks) > 1 && !hardware.network) continue;
-        const Simulation s = run(preset(std::string("models/") + name), hardware, ranks);
+        const Simulation s = run(simulated(name), hardware, ranks);
         const std::string where = fmt::format("{} on {} x {}", name, ranks, hardware.name);
         ASSERT_GT(s.other, 0.0) << where;
         const double parts = s.forward.sum() + s.backward.sum() + s.update.sum() + s.other;
@@ -186,7 +198,7 @@ TEST_F(Simulated, PresetsOnAllHardware) {
         ASSERT_LE(s.timeline.step, s.step_without_overlap * (1 + 1e-12)) << where;
         ASSERT_NEAR(s.tokens_per_s * s.timeline.step,
                     static_cast<double>(s.micro_sequences * s.micro_steps) * ranks *
-                        static_cast<double>(preset(std::string("models/") + name).data.sequence_length),
+                        static_cast<double>(simulated(name).data.sequence_length),
                     1.0)
             << where;
       }
