@@ -36,7 +36,7 @@ void fields(Visitor& visit, C& c) {
         c.nesterov);
   visit({.name = "interpolation",
          .doc = "share of the old momentum in what the oracle sees",
-         .range = below(0, 1),
+         .range = {.low = 0, .high = 1, .low_open = true, .high_open = true},
          .applies = c.kind == MomentumKind::lion,
          .applies_to = "momentum kind lion"},
         c.interpolation);

@@ -40,7 +40,9 @@ Json to_json(const Result& result, const std::vector<Quantity>& quantities) {
 
 std::string cell_of(const std::vector<Result>& seeds, int64_t step) {
   const std::optional<Spread> gap = spread_at(seeds, step, 0);
-  if (!gap) return "diverged";
+  const bool diverged =
+      std::any_of(seeds.begin(), seeds.end(), [](const Result& one) { return one.diverged; });
+  if (!gap) return diverged ? "diverged" : "-";
   std::string cell = fmt::format("{:.1e}", gap->median);
   if (gap->most > 10.0 * gap->least) cell += fmt::format(" ({:.0e} .. {:.0e})", gap->least, gap->most);
   return cell;

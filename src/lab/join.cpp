@@ -30,8 +30,8 @@ Result result_of(const Json& run, const Suite& suite, const std::vector<Quantity
     Point point{.step = steps[i], .lr = 0.0, .values = {}};
     for (const Quantity& quantity : quantities) {
       const Json& value = run.at(quantity.key).at(i);
-      point.values.push_back(value.is_null() ? std::numeric_limits<double>::quiet_NaN()
-                                             : value.get<double>());
+      // JSON has no infinity, and that is what a condition number may be.
+      point.values.push_back(value.is_null() ? std::numeric_limits<double>::infinity() : value.get<double>());
     }
     result.points.push_back(std::move(point));
   }
@@ -68,12 +68,18 @@ Experiment experiment_of(const Json& json) {
   return experiment;
 }
 
-// Columns for the steps of the suite that a run has, and the last.
-void choose_table_steps(Experiment& experiment) {
+// Of the longest run.
+int64_t last_step(const Experiment& experiment) {
   int64_t last = 0;
   for (const auto& seeds : experiment.settings)
     for (const Result& result : seeds)
       if (!result.points.empty()) last = std::max(last, result.points.back().step);
+  return last;
+}
+
+// Columns for the steps of the suite that a run has, and the last.
+void choose_table_steps(Experiment& experiment) {
+  const int64_t last = last_step(experiment);
   for (const int64_t step : suite_of(experiment.problem).table_steps)
     if (step < last && std::any_of(experiment.settings.begin(), experiment.settings.end(),
                                    [&](const auto& seeds) { return spread_at(seeds, step, 0).has_value(); }))
@@ -82,6 +88,8 @@ void choose_table_steps(Experiment& experiment) {
 }
 
 void add(Experiment& all, Experiment&& more) {
+  if (last_step(more) != last_step(all))
+    fail_usage("found runs of {} steps, expected {} as in the first file", last_step(more), last_step(all));
   if (more.problem != all.problem || more.sizes != all.sizes)
     fail_usage("found a {} of other sizes or another problem than the first file's {}", more.problem,
                all.problem);

@@ -61,7 +61,11 @@ void check(const GroupConfig& config) {
                  key, value);
   };
   if (momentum.kind != MomentumKind::none) check_decay("momentum.beta", momentum.beta);
-  if (momentum.kind == MomentumKind::lion) check_decay("momentum.interpolation", momentum.interpolation);
+  if (momentum.kind == MomentumKind::lion && !(momentum.interpolation > 0.0 && momentum.interpolation < 1.0))
+    fail_usage(
+        "optimizer group {}: momentum.interpolation: found {}, expected a number between 0 and 1 (for 0 "
+        "take momentum none)",
+        config.name, momentum.interpolation);
   if (momentum.warmup_steps > 0) check_decay("momentum.warmup_beta", momentum.warmup_beta);
   check_decay("neuron_beta", config.neuron_beta);
   if (config.neuron_beta > 0.0 &&

@@ -67,6 +67,8 @@ std::optional<Diagnosis> MatrixGroup::diagnose(Ops& ops, const std::string& para
   const auto part = std::find_if(parts_.begin(), parts_.end(),
                                  [&](const MatrixPart& p) { return members_[p.member].name == parameter; });
   if (part == parts_.end() || takes_vectors(config_.oracle.kind)) return std::nullopt;
+  if (config_.momentum.kind == MomentumKind::lion && beta == 0.0)
+    return std::nullopt;  // nothing is left of M
   const auto index = static_cast<size_t>(part - parts_.begin());
   const auto owner = std::find_if(batches_.begin(), batches_.end(),
                                   [&](const MatrixBatch& b) { return b.begin <= index && index < b.end; });

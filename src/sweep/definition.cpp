@@ -60,6 +60,11 @@ void compare_grids(const std::vector<Grid>& before, const std::vector<Grid>& now
   }
   for (const auto& [key, values] : old)
     result.push_back(fmt::format("--grid {}: {} -> none", key, fmt::join(values, ", ")));
+  // The points are named in this order.
+  const bool same_order = std::equal(before.begin(), before.end(), now.begin(), now.end(),
+                                     [](const Grid& a, const Grid& b) { return key_of(a) == key_of(b); });
+  if (result.empty() && !same_order)
+    result.push_back(fmt::format("the order of the grids: {} came first", key_of(before.front())));
 }
 
 }  // namespace

@@ -47,6 +47,17 @@ struct Quantity {
   const char* name;
   double (*of)(const Diagnosis&);
 };
+// What one rank finds alone must not keep it from the others: a value that cannot be had is none.
+template <class Work>
+auto attempt(const std::string& what, const Work& work) -> decltype(work()) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    log::warning("diagnostics of {}: {}", what, error.what());
+    return {};
+  }
+}
+
 constexpr Quantity kQuantities[] = {
     {"nuclear_share", [](const Diagnosis& d) { return d.nuclear > 0.0 ? d.inner / d.nuclear : 0.0; }},
     {"nuclear", [](const Diagnosis& d) { return d.nuclear; }},
@@ -80,7 +91,10 @@ void Diagnostics::add_gradients(const Experiment& experiment, const RunPlan& pla
       const Parameter& parameter = parameters[i];
       if (!glob_match(pattern, parameter.name)) continue;
       matched = true;
-      if (parameter.shape.rank() != 2) continue;
+      const bool known = std::any_of(gradients_.begin(), gradients_.end(), [&](const auto& gradient) {
+        return gradient.first == static_cast<int>(i);
+      });
+      if (parameter.shape.rank() != 2 || known) continue;
       const auto owned = static_cast<double>(place_of_gradient(plan, static_cast<int>(i)) >= 0);
       double owners = owned;
       comm_.all_reduce_sum(std::span<double>(&owners, 1));
@@ -112,18 +126,23 @@ DiagnosticValues Diagnostics::measure(Ops& ops, const StepTensors& tensors, int6
                                       double gradient_norm, double raw_gradient_norm) {
   Shared shared;
   for (const Matrix& matrix : matrices_) {
-    const auto found = plan_.optimizer.diagnose(matrix.parameter, step, tensors, spectrum_);
+    const auto found = attempt(matrix.parameter, [&] {
+      return plan_.optimizer.diagnose(matrix.parameter, step, tensors, spectrum_);
+    });
     for (const Quantity& quantity : kQuantities)
       shared.add(found ? std::optional(quantity.of(*found)) : std::nullopt);
   }
   const double scale = raw_gradient_norm > 0.0 ? gradient_norm / raw_gradient_norm : 1.0;
   for (const auto& [parameter, label] : gradients_) {
-    const int64_t place = place_of_gradient(plan_, parameter);
+    std::vector<double> sigma;
+    if (const int64_t place = place_of_gradient(plan_, parameter); place >= 0)
+      sigma = attempt(label, [&] {
+        const Shape& shape = plan_.model.registry()[parameter].shape;
+        std::vector<double> values = download_values(ops, tensors.gradients.slice(place, shape));
+        return spectrum_.singular_values(values, shape[0], shape[1]);
+      });
     std::optional<double> condition, nuclear;
-    if (place >= 0) {
-      const Shape& shape = plan_.model.registry()[parameter].shape;
-      std::vector<double> values = download_values(ops, tensors.gradients.slice(place, shape));
-      const std::vector<double> sigma = spectrum_.singular_values(values, shape[0], shape[1]);
+    if (!sigma.empty()) {
       condition = sigma.back() > 0.0 ? sigma.front() / sigma.back() : std::numeric_limits<double>::infinity();
       nuclear = scale * std::accumulate(sigma.begin(), sigma.end(), 0.0);
     }

@@ -218,8 +218,10 @@ void Run::after_step(const Trainer::Outcome& outcome) {
                  outcome.step, std::abs(outcome.loss), std::abs(outcome.gradient_norm),
                  outcome.consecutive_skips);
   if (monitor_) monitor_->exclude(seconds_since(confirming));
-  const bool best = evaluate_if_due(outcome.step);
   StepReport report;
+  if (outcome.applied && due(experiment_.log.diagnostics_every_steps, outcome.step))
+    report.diagnostics = diagnose(outcome);
+  const bool best = evaluate_if_due(outcome.step);
   report.step = outcome.step;
   report.tokens = outcome.tokens;
   report.loss = outcome.loss;
@@ -228,8 +230,6 @@ void Run::after_step(const Trainer::Outcome& outcome) {
   report.learning_rates = trainer_->plan().optimizer.learning_rates(outcome.step - 1);
   report.data_wait_seconds = trainer_->data_wait_seconds();
   report.evaluation = evaluation_;
-  if (outcome.applied && due(experiment_.log.diagnostics_every_steps, outcome.step))
-    report.diagnostics = diagnose(outcome);
   const bool last = outcome.step == experiment_.train.max_steps;
   const bool logged = last || is_over(outcome) || evaluation_ || !report.diagnostics.empty() ||
                       due(experiment_.log.every_steps, outcome.step);

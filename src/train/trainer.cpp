@@ -212,6 +212,7 @@ uint64_t Trainer::update_phase() {
   if (known) return phase;
   const size_t last = slot_of(progress_.step - 1);
   ops_.wait(*done_[last]);
+  comm_.check();  // what came after a failed exchange says nothing
   const double* control = host_row(plan_.queued_controls, last, kControlSize);
   return plan_.optimizer.phase(static_cast<int64_t>(control[kControlAppliedSteps]));
 }

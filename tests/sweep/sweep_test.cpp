@@ -188,6 +188,12 @@ TEST_F(Sweep, OtherArgumentsForTheSameDirectoryAreNamed) {
   refused({"--grid", more, "train.max_steps=2"}, "--grid optimizer.groups.0.lr: 1e-3 -> 2e-3, 1e-3");
   refused({"train.max_steps=2"}, "--grid optimizer.groups.0.lr: 1e-3 -> none");
   refused({"--grid", "optimizer.groups.0.lr=2e-3", "--extend", "train.max_steps=2"}, "1e-3 -> 2e-3");
+  // Points are named in the order of the grids: in another one nothing would be found again.
+  ASSERT_EQ(sweep("two", {"--grid", same, "--grid", "optimizer.clip_norm=1", "train.max_steps=1"}).code, 0);
+  const test::Finished turned =
+      sweep("two", {"--grid", "optimizer.clip_norm=1", "--grid", same, "train.max_steps=1"});
+  EXPECT_EQ(turned.code, 2);
+  EXPECT_THAT(turned.output, HasSubstr("the order of the grids: optimizer.groups.0.lr came first"));
   const test::Finished extended =
       sweep("s", {"--grid", more, "--seeds", "2", "--extend", "train.max_steps=2"});
   EXPECT_EQ(extended.code, 0) << extended.output;

@@ -17,11 +17,11 @@ using Values = std::vector<float>;
 class Resharding : public TinyRun {
  protected:
   // Four steps of a run on `ranks`, saved.
-  void save(int ranks) {
+  void save(int ranks, const std::string& type) {
     Process launcher({POLAR_BINARY, "launch", "--nproc-per-node", std::to_string(ranks), "train",
                       path("config.yaml").string(), "run.dir=" + path("run").string(), "run.device=cpu",
                       "batch.global_tokens=1920", "batch.micro_sequences=1", "train.max_steps=4",
-                      "evaluation.every_steps=0"});
+                      "evaluation.every_steps=0", "optimizer.groups.0.type=" + type});
     ASSERT_EQ(launcher.wait(), 0) << launcher.output();
   }
   std::filesystem::path saved() const { return checkpoint_dir(path("run"), 4); }
@@ -37,17 +37,18 @@ class Resharding : public TinyRun {
       if (colon == std::string::npos) continue;  // the guard's
       const int parameter = registry.find(whole.substr(colon + 1));
       EXPECT_GE(parameter, 0) << name;
-      Values& values = all[whole];
-      values.resize(static_cast<size_t>(registry[parameter].count()), kNothing);
       const long begin = range == std::string::npos ? 0 : std::stol(name.substr(range + 1));
+      Values& values = all[whole];
+      grow(values, begin + source.info(name).shape.count());
       source.read(name, {values.data() + begin, DType::f32, source.info(name).shape});
     }
     return all;
   }
 
   // The same as `ranks` ranks find it, each with its own plan.
-  std::map<std::string, Values> restored(int ranks) const {
-    const Experiment e = experiment("run", {"batch.global_tokens=1920", "batch.micro_sequences=1"});
+  std::map<std::string, Values> restored(int ranks, const std::string& type) const {
+    const Experiment e = experiment(
+        "run", {"batch.global_tokens=1920", "batch.micro_sequences=1", "optimizer.groups.0.type=" + type});
     const auto ops = make_ops({"cpu", 1});
     std::map<std::string, Values> all;
     for (int rank = 0; rank < ranks; ++rank) {
@@ -57,11 +58,8 @@ class Resharding : public TinyRun {
       plan.optimizer.bind(*ops, device.arena());
       EXPECT_EQ(restore(*ops, plan, device, saved()).step, 4);
       for (const StateTensor& state : plan.optimizer.state()) {
-        const size_t colon = state.name.find(':');
-        const ParameterRegistry& registry = plan.model.registry();
         Values& values = all[state.name];
-        values.resize(static_cast<size_t>(registry[registry.find(state.name.substr(colon + 1))].count()),
-                      kNothing);
+        grow(values, state.begin + state.tensor.count());
         const float* from = state.tensor.as<float>();
         std::copy(from, from + state.tensor.count(), values.begin() + state.begin);
       }
@@ -70,19 +68,30 @@ class Resharding : public TinyRun {
   }
 
   static constexpr float kNothing = 1e30f;
+  static void grow(Values& values, int64_t count) {
+    if (std::ssize(values) < count) values.resize(static_cast<size_t>(count), kNothing);
+  }
 };
 
 TEST_F(Resharding, EveryElementOfTheStateIsFoundAgain) {
   const ParameterRegistry registry = make_registry(experiment("a").model);
-  for (const int saving : {1, 2, 4}) {
-    std::filesystem::remove_all(path("run"));
-    save(saving);
-    const std::map<std::string, Values> want = stored(registry);
-    ASSERT_EQ(want.size(), 14u + 2 * 10u);  // momentum of 7 matrices a layer; m and v of the others
-    for (const auto& [name, values] : want)
-      for (const float value : values) ASSERT_NE(value, kNothing) << name;
-    for (const int ranks : {1, 2, 3, 4, 5}) EXPECT_TRUE(restored(ranks) == want) << saving << " to " << ranks;
-  }
+  struct Kind {
+    const char* type;
+    size_t tensors;  // of a matrix
+  };
+  for (const auto& [type, tensors] : {Kind{"muon", 1}, {"soap", 6}, {"shampoo", 5}})
+    for (const int saving : {1, 2, 4}) {
+      if (saving == 4 && tensors > 1) continue;
+      std::filesystem::remove_all(path("run"));
+      save(saving, type);
+      const std::map<std::string, Values> want = stored(registry);
+      // 7 matrices a layer; m and v of the others.
+      ASSERT_EQ(want.size(), 14u * tensors + 2 * 10u) << type;
+      for (const auto& [name, values] : want)
+        for (const float value : values) ASSERT_NE(value, kNothing) << name;
+      for (const int ranks : {1, 2, 3, 5})
+        EXPECT_TRUE(restored(ranks, type) == want) << type << ": " << saving << " to " << ranks;
+    }
 }
 
 }  // namespace

@@ -77,7 +77,8 @@ def check_quadratic(runs):
             if not good:
                 failures.append(f"{name}, step {step}: {gap:.1e}, reference {expected:.1e}")
         print(f"  {name:28s}" + "  ".join(f"{cell:>20s}" for cell in cells))
-    accepted = [failure for failure in failures if failure.rpartition(", step")[0] in VARIES]
+    accepted = [failure for failure in failures
+                if failure.rpartition(", step")[0] in VARIES and not failure.endswith("no value")]  # fmt: skip
     for failure in accepted:
         print(f"  differs with the draw: {failure}")
     newton = runs.get("Newton")

@@ -1,7 +1,6 @@
 // Norms and inner products of batches of matrices, in f64.
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/functions.h"
@@ -50,6 +49,36 @@ void multiply(T* x, int64_t count, T factor) {
 #pragma omp simd
     for (int64_t i = begin; i < end; ++i) x[i] *= factor;
   });
+}
+
+// Calls take(neuron, sum of squares): rows of a tall matrix, columns of a wide one, several at a time.
+template <class T, class Take>
+void for_neuron_sums(const T* matrix, int64_t m, int64_t n, const Take& take) {
+  constexpr int64_t kWidth = 64;
+  if (m >= n) {
+    for (int64_t j = 0; j < m; ++j)
+      take(j, lane_sum<double>(n, [&](int64_t k) {
+             const auto value = static_cast<double>(matrix[j * n + k]);
+             return value * value;
+           }));
+    return;
+  }
+  for (int64_t first = 0; first < n; first += kWidth) {
+    double sums[kWidth] = {};
+    const int64_t count = std::min(kWidth, n - first);
+    for (int64_t j = 0; j < m; ++j)
+      for (int64_t k = 0; k < count; ++k) {
+        const auto value = static_cast<double>(matrix[j * n + first + k]);
+        sums[k] += value * value;
+      }
+    for (int64_t k = 0; k < count; ++k) take(first + k, sums[k]);
+  }
+}
+
+// Of what a neuron is multiplied with, by its second moment.
+template <class T>
+double squared_factor(T second_moment) {
+  return 1.0 / std::max(static_cast<double>(second_moment), kSmallestSquare);
 }
 
 }  // namespace
@@ -111,25 +140,17 @@ void normalize_neurons(const Tensor& x, const Tensor& squares, double beta, cons
   dispatch(x.dtype, "normalize_neurons", [&]<class T>(T) {
     parallel_for(batch, [&](int64_t b) {
       T *matrix = x.as<T>() + b * m * n, *state = squares.as<T>() + b * neurons;
-      std::vector<double> sums(static_cast<size_t>(neurons)), factors(static_cast<size_t>(neurons));
-      for (int64_t j = 0; j < m; ++j)
-        for (int64_t k = 0; k < n; ++k) {
-          const auto value = static_cast<double>(matrix[j * n + k]);
-          sums[static_cast<size_t>(rows ? j : k)] += value * value;
-        }
       double before = 0.0, after = 0.0;
-      for (int64_t i = 0; i < neurons; ++i) {
-        const double mean = sums[static_cast<size_t>(i)] / static_cast<double>(width);
+      for_neuron_sums(matrix, m, n, [&](int64_t i, double sum) {
+        const double mean = sum / static_cast<double>(width);
         if (apply) state[i] = static_cast<T>(beta * static_cast<double>(state[i]) + (1.0 - beta) * mean);
-        const double factor = 1.0 / std::sqrt(std::max(static_cast<double>(state[i]), kSmallestSquare));
-        factors[static_cast<size_t>(i)] = factor;
-        before += sums[static_cast<size_t>(i)];
-        after += sums[static_cast<size_t>(i)] * factor * factor;
-      }
-      const double again = after > 0.0 ? std::sqrt(before / after) : 0.0;
+        before += sum;
+        after += sum * squared_factor(state[i]);
+      });
+      const double again = after > 0.0 ? before / after : 0.0;
       for (int64_t j = 0; j < m; ++j)
         for (int64_t k = 0; k < n; ++k)
-          matrix[j * n + k] *= static_cast<T>(again * factors[static_cast<size_t>(rows ? j : k)]);
+          matrix[j * n + k] *= static_cast<T>(std::sqrt(again * squared_factor(state[rows ? j : k])));
     });
   });
 }
