@@ -18,7 +18,8 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODELS = {"15.7M": ROOT / "configs/bench/16m.yaml", "124M": ROOT / "configs/models/124m.yaml"}
+# And how many of its layers: equal ones cost the same.
+MODELS = {"15.7M": (ROOT / "configs/bench/16m.yaml", 8), "124M": (ROOT / "configs/models/124m.yaml", 3)}
 ORACLES = {
     "newton_schulz": ["optimizer.groups.0.oracle.kind=newton_schulz"],
     "polar_express": ["optimizer.groups.0.oracle.kind=polar_express"],
@@ -55,14 +56,14 @@ def all_ms(rows):
     return next(row["ms"] for name, row in rows.items() if name.startswith("all"))
 
 
-def torch_steps(config):
+def torch_steps(config, layers):
     """(name, step) of PyTorch's."""
     import torch
     from torch_model import MuonFp32
     from torch_polar import shapes_of
     from torch_step import load
 
-    parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes_of(load(config)["model"], None)]
+    parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes_of(load(config)["model"], layers)]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
     steps = {"batched fp32": MuonFp32(parameters, lr=0.0).step}
@@ -81,19 +82,20 @@ def torch_ms(step):
 
 
 def compare(arguments, model):
-    config, rounds = MODELS[model], []
-    peers = torch_steps(config)
+    (config, layers), rounds = MODELS[model], []
+    peers = torch_steps(config, layers)
+    same = f"model.num_hidden_layers={layers}"
     for _ in range(arguments.rounds):
-        times = {f"{name}, {products}": all_ms(rows_of(arguments, config, *ORACLES[name], f"{PRODUCTS}={products}"))
+        times = {f"{name}, {products}": all_ms(rows_of(arguments, config, same, *ORACLES[name], f"{PRODUCTS}={products}"))
                  for name in ("newton_schulz", "polar_express") for products in ("full", "reduced")}  # fmt: skip
-        times["qdwh"] = all_ms(rows_of(arguments, config, *ORACLES["qdwh"]))
+        times["qdwh"] = all_ms(rows_of(arguments, config, same, *ORACLES["qdwh"]))
         times |= {name: torch_ms(step) for name, step in peers.items()}
         rounds.append(times)
     median = {name: statistics.median(times[name] for times in rounds) for name in rounds[0]}
     ratios = {f"{peer} / {own}": statistics.median(times[peer] / times[own] for times in rounds)
               for peer in peers for own in median if own not in peers and own != "qdwh"}  # fmt: skip
     ratios["qdwh / newton_schulz, full"] = statistics.median(times["qdwh"] / times["newton_schulz, full"] for times in rounds)
-    return {"model": model, "ms": median, "ratios": ratios}
+    return {"model": model, "layers": layers, "ms": median, "ratios": ratios}
 
 
 def gram_form(arguments, short=384):
@@ -102,7 +104,7 @@ def gram_form(arguments, short=384):
                  "model.num_key_value_heads=6", "model.head_dim=64", f"{PRODUCTS}=full"]  # fmt: skip
     ratios = []
     for _ in range(arguments.rounds):
-        rows = rows_of(arguments, MODELS["15.7M"], *overrides)
+        rows = rows_of(arguments, MODELS["15.7M"][0], *overrides)
         square, tall = rows[f"{short} x {short}"], rows[f"{4 * short} x {short}"]
         # Gram matrix, polynomial and product of five steps, with symmetric products at half the work.
         plain = 5 * (3 * 4 + 1) * short**3
