@@ -28,6 +28,7 @@ class CudaQueue : public ::testing::TestWithParam<bool> {
     memory_.push_back(ops_.allocate(kCount * sizeof(float)));
     const Tensor made{memory_.back(), DType::f32, {kCount}};
     ops_.fill(made, 0.0);
+    ops_.synchronize();  // an upload ahead waits for its mark only, not for this
     return made;
   }
   float* host(float value) {
