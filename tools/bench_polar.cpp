@@ -28,7 +28,8 @@ GroupConfig matrix_rule(const Sizes& sizes) {
 
 ParameterRegistry registry_of(const std::vector<Parameter>& matrices) {
   ParameterRegistry registry;
-  for (const Parameter& matrix : matrices) registry.add(matrix.name, matrix.role, matrix.shape, false, matrix.heads);
+  for (const Parameter& matrix : matrices)
+    registry.add(matrix.name, matrix.role, matrix.shape, false, matrix.heads);
   return registry;
 }
 

@@ -95,9 +95,12 @@ TEST_F(EmulatedCommand, TheHostMayRunAhead) {
 // What a step queues depends on how many were applied before it, and the host does not always know: it must
 // wait where it matters, and a run that goes on must count on.
 TEST_F(EmulatedCommand, SoapContinuesExactly) {
-  const std::vector<std::string> soap{"optimizer.groups.0.type=soap", "optimizer.groups.0.lr=1e-3",
-                                      "optimizer.groups.0.precondition_frequency=3", "train.max_steps=8",
-                                      "checkpoint.every_steps=4", "evaluation.every_steps=0"};
+  const std::vector<std::string> soap{"optimizer.groups.0.type=soap",
+                                      "optimizer.groups.0.lr=1e-3",
+                                      "optimizer.groups.0.precondition_frequency=3",
+                                      "train.max_steps=8",
+                                      "checkpoint.every_steps=4",
+                                      "evaluation.every_steps=0"};
   const Finished whole = train_run("whole", soap);
   ASSERT_EQ(whole.code, 0) << whole.output;
   std::filesystem::copy(path("whole"), path("cut"), std::filesystem::copy_options::recursive);
