@@ -46,14 +46,8 @@ class Completion final : public Problem {
   const ParameterRegistry& registry() const override { return registry_; }
 
   std::vector<float> start() const override {
-    std::vector<float> flat(static_cast<size_t>(registry_.flat_count()));
-    const auto put = [&](int index, int64_t rows, uint64_t stream) {
-      const HostMatrix values = random_uniform_matrix(rows, sizes_.rank, seed_, stream);
-      std::copy(values.values.begin(), values.values.end(), flat.begin() + registry_[index].offset);
-    };
-    put(0, sizes_.m, kStreamX);
-    put(1, sizes_.n, kStreamY);
-    return flat;
+    return flat_of(registry_, {random_uniform_matrix(sizes_.m, sizes_.rank, seed_, kStreamX),
+                               random_uniform_matrix(sizes_.n, sizes_.rank, seed_, kStreamY)});
   }
 
   void gradient(const Tensor& parameters, const Tensor& gradients, int64_t) override {
@@ -81,7 +75,7 @@ class Completion final : public Problem {
   }
 
   std::vector<double> measure(const std::vector<float>& parameters) const override {
-    const HostMatrix x = matrix_of(parameters, 0), y = matrix_of(parameters, 1);
+    const HostMatrix x = matrix_of(registry_, 0, parameters), y = matrix_of(registry_, 1, parameters);
     HostMatrix residual = math_.product(x, Transpose::no, y, Transpose::yes);
     for (size_t i = 0; i < target_.size(); ++i)
       residual.values[i] = seen_[i] ? residual.values[i] - static_cast<double>(target_[i]) : 0.0;
@@ -108,12 +102,6 @@ class Completion final : public Problem {
   }
 
  private:
-  HostMatrix matrix_of(const std::vector<float>& flat, int index) const {
-    const Parameter& parameter = registry_[index];
-    HostMatrix matrix(parameter.shape[0], parameter.shape[1]);
-    std::copy_n(flat.begin() + parameter.offset, matrix.values.size(), matrix.values.begin());
-    return matrix;
-  }
   // The singular values of 2 op(R) factor / |mask|.
   std::vector<double> gradient_values(const HostMatrix& residual, Transpose transpose,
                                       const HostMatrix& factor) const {

@@ -1,5 +1,6 @@
 #include "lab/host_matrix.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "base/random.h"
@@ -89,6 +90,26 @@ HostMatrix random_uniform_matrix(int64_t rows, int64_t cols, uint64_t seed, uint
   HostMatrix a(rows, cols);
   for (size_t i = 0; i < a.values.size(); ++i) a.values[i] = 2.0 * random_uniform(seed, stream, i) - 1.0;
   return a;
+}
+
+std::vector<float> flat_of(const ParameterRegistry& registry, const std::vector<HostMatrix>& matrices) {
+  std::vector<float> flat(static_cast<size_t>(registry.flat_count()));
+  for (size_t i = 0; i < matrices.size(); ++i)
+    std::copy(matrices[i].values.begin(), matrices[i].values.end(),
+              flat.begin() + registry[static_cast<int>(i)].offset);
+  return flat;
+}
+
+HostMatrix matrix_of(const ParameterRegistry& registry, int index, const std::vector<float>& flat) {
+  const Parameter& parameter = registry[index];
+  HostMatrix matrix(parameter.shape[0], parameter.shape[1]);
+  std::copy_n(flat.begin() + parameter.offset, matrix.values.size(), matrix.values.begin());
+  return matrix;
+}
+
+void upload(Ops& ops, const HostMatrix& matrix, const Tensor& to) {
+  const std::vector<float> values(matrix.values.begin(), matrix.values.end());
+  ops.upload(to, values.data());
 }
 
 }  // namespace polar::lab

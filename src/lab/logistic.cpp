@@ -56,10 +56,7 @@ class Logistic final : public Problem {
   const ParameterRegistry& registry() const override { return registry_; }
 
   std::vector<float> start() const override {
-    const HostMatrix x = random_uniform_matrix(sizes_.m, sizes_.n, seed_, kStreamX);
-    std::vector<float> flat(static_cast<size_t>(registry_.flat_count()));
-    std::copy(x.values.begin(), x.values.end(), flat.begin());
-    return flat;
+    return flat_of(registry_, {random_uniform_matrix(sizes_.m, sizes_.n, seed_, kStreamX)});
   }
 
   void gradient(const Tensor& parameters, const Tensor& gradients, int64_t step) override {
@@ -84,9 +81,7 @@ class Logistic final : public Problem {
     return kAll;
   }
   std::vector<double> measure(const std::vector<float>& parameters) const override {
-    HostMatrix x(sizes_.m, sizes_.n);
-    std::copy_n(parameters.begin(), x.values.size(), x.values.begin());
-    const Evaluation whole = evaluate(x);
+    const Evaluation whole = evaluate(matrix_of(registry_, 0, parameters));
     const std::vector<double> values = math_.singular_values(whole.gradient);
     return {whole.value - minimum_, condition_of(values), sum_of(values)};
   }
@@ -168,12 +163,8 @@ class Logistic final : public Problem {
     slopes_ = add("logits", sizes_.batch, sizes_.q);
     rows_ = plan_.add("lab", "rows", DType::i32, {sizes_.batch});
     memory_.emplace(plan_, ops_, MemoryKind::device);
-    const auto upload = [&](BufferId to, const HostMatrix& from) {
-      const std::vector<float> values(from.values.begin(), from.values.end());
-      ops_.upload(at(to), values.data());
-    };
-    upload(device_a_, a_);
-    upload(device_b_, b_);
+    upload(ops_, a_, at(device_a_));
+    upload(ops_, b_, at(device_b_));
   }
   Tensor at(BufferId id) const { return (*memory_)[id]; }
 

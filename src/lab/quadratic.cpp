@@ -1,7 +1,6 @@
 // f(X) = 1/2 ||A X B - C||_F^2. Its gradient A^T (A X B - C) B^T is computed in the format of training, in
 // four products; the gap f(X) - f* = 1/2 ||A (X - X*) B||_F^2 in fp64, where X* = (A^T A)^{-1} A^T C B^T (B
 // B^T)^{-1}, so that nothing cancels near the minimum.
-#include <algorithm>
 #include <optional>
 
 #include "lab/host_matrix.h"
@@ -32,10 +31,7 @@ class Quadratic final : public Problem {
   const ParameterRegistry& registry() const override { return registry_; }
 
   std::vector<float> start() const override {
-    const HostMatrix x = random_uniform_matrix(sizes_.m, sizes_.n, seed_, kStreamX);
-    std::vector<float> flat(static_cast<size_t>(registry_.flat_count()));
-    std::copy(x.values.begin(), x.values.end(), flat.begin());
-    return flat;
+    return flat_of(registry_, {random_uniform_matrix(sizes_.m, sizes_.n, seed_, kStreamX)});
   }
 
   void gradient(const Tensor& parameters, const Tensor& gradients, int64_t) override {
@@ -58,11 +54,9 @@ class Quadratic final : public Problem {
   }
 
   std::vector<double> measure(const std::vector<float>& parameters) const override {
-    HostMatrix x(sizes_.m, sizes_.n), error(sizes_.m, sizes_.n);
-    for (size_t i = 0; i < x.values.size(); ++i) {
-      x.values[i] = static_cast<double>(parameters[i]);
-      error.values[i] = x.values[i] - minimum_.values[i];
-    }
+    const HostMatrix x = matrix_of(registry_, 0, parameters);
+    HostMatrix error = x;
+    for (size_t i = 0; i < error.values.size(); ++i) error.values[i] -= minimum_.values[i];
     const HostMatrix residual = residual_at(x);
     const HostMatrix gradient = math_.product(math_.product(a_, Transpose::yes, residual, Transpose::no),
                                               Transpose::no, b_, Transpose::yes);
@@ -115,15 +109,11 @@ class Quadratic final : public Problem {
     newton_ = add("gradient of a Newton step", s.m, s.n);
     back_x_ = add("Newton direction", s.m, s.n);
     memory_.emplace(plan_, ops_, MemoryKind::device);
-    const auto upload = [&](BufferId to, const HostMatrix& from) {
-      const std::vector<float> values(from.values.begin(), from.values.end());
-      ops_.upload(at(to), values.data());
-    };
-    upload(device_a_, a_);
-    upload(device_b_, b_);
-    upload(device_c_, c_);
-    upload(device_left_, left_inverse_);
-    upload(device_right_, right_inverse_);
+    upload(ops_, a_, at(device_a_));
+    upload(ops_, b_, at(device_b_));
+    upload(ops_, c_, at(device_c_));
+    upload(ops_, left_inverse_, at(device_left_));
+    upload(ops_, right_inverse_, at(device_right_));
   }
   Tensor at(BufferId id) const { return (*memory_)[id]; }
   Tensor as_x(const Tensor& flat) const { return flat.slice(0, {sizes_.m, sizes_.n}); }
