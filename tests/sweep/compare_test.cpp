@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "sweep/sample.h"
 #include "temporary.h"
 
 namespace polar::sweep {
@@ -14,38 +15,26 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-RunResult done(double loss, double step_seconds, double cpu_seconds) {
-  RunResult run;
-  run.state = State::done;
-  run.val_loss = loss;
+RunResult run(double loss, double step_seconds, double cpu_seconds) {
+  RunResult run = done(1, loss);
   run.step_seconds = step_seconds;
   run.cpu_seconds = cpu_seconds;
   return run;
 }
 
-RunResult diverged() {
-  RunResult run;
-  run.state = State::diverged;
-  return run;
-}
-
 Compared sweep(const std::string& name, const std::vector<std::string>& grids,
                const std::vector<std::vector<RunResult>>& points) {
-  Compared result{.name = name, .definition = {}, .results = {points}};
-  result.definition.grids = parse_grids(grids);
-  result.definition.points = product(result.definition.grids);
-  result.definition.seeds = static_cast<int64_t>(points.front().size());
-  return result;
+  return {name, definition(grids, static_cast<int64_t>(points.front().size())), {points}};
 }
 
 // The rates are not in order, as somebody may have written them.
 const Compared kFirst = sweep("first", {"o.lr=4e-3,1e-3,2e-3"},
-                              {{done(5.5, 0.1, 11), done(5.5, 0.1, 10)},
-                               {done(5.25, 0.1, 10), done(5.25, 0.1, 12)},
-                               {done(4.5, 0.1, 14), done(5.5, 0.3, 11)}});
+                              {{run(5.5, 0.1, 11), run(5.5, 0.1, 10)},
+                               {run(5.25, 0.1, 10), run(5.25, 0.1, 12)},
+                               {run(4.5, 0.1, 14), run(5.5, 0.3, 11)}});
 const Compared kSecond =
     sweep("second", {"o.lr=1,2", "o.beta=0.9,0.5"},
-          {{done(4.0, 0.2, 33)}, {done(4.25, 0.2, 33)}, {diverged()}, {done(4.5, 0.2, 33)}});
+          {{run(4.0, 0.2, 33)}, {run(4.25, 0.2, 33)}, {other(1, State::diverged)}, {run(4.5, 0.2, 33)}});
 
 TEST(Compare, NeighboursAreThoseNextInSize) {
   const Summary summary = summarize(kFirst);

@@ -8,6 +8,7 @@
 
 #include "sweep/curves.h"
 #include "sweep/plots.h"
+#include "sweep/sample.h"
 #include "temporary.h"
 
 namespace polar::sweep {
@@ -17,29 +18,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
-RunResult done(uint64_t seed, double loss) {
-  RunResult run;
-  run.seed = seed;
-  run.state = State::done;
-  run.val_loss = loss;
-  return run;
-}
-
 RunResult diverged(uint64_t seed) {
-  RunResult run;
-  run.seed = seed;
-  run.state = State::diverged;
-  run.message = "<b>spikes</b>";
-  return run;
-}
-
-Definition definition(const std::vector<std::string>& grids) {
-  Definition result;
-  result.config = "c.yaml";
-  result.grids = parse_grids(grids);
-  result.points = product(result.grids);
-  result.first_seed = 1;
-  return result;
+  return other(seed, State::diverged, "<b>spikes</b>");
 }
 
 // A 2 x 2 x 2 grid in which the third key decides within each cell.

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "sweep/sample.h"
 #include "sweep/table.h"
 #include "temporary.h"
 
@@ -18,36 +19,6 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
-
-RunResult done(uint64_t seed, double loss) {
-  RunResult run;
-  run.seed = seed;
-  run.state = State::done;
-  run.val_loss = loss;
-  run.steps = 10;
-  return run;
-}
-
-RunResult other(uint64_t seed, State state) {
-  RunResult run;
-  run.seed = seed;
-  run.state = state;
-  run.steps = 7;
-  run.exit_code = state == State::diverged ? 4 : 1;
-  run.message = "what it said";
-  return run;
-}
-
-Definition definition(const std::vector<std::string>& grids, int64_t seeds) {
-  Definition result;
-  result.config = "c.yaml";
-  result.grids = parse_grids(grids);
-  result.points = product(result.grids);
-  result.experiments.resize(result.points.size());
-  result.first_seed = 5;
-  result.seeds = seeds;
-  return result;
-}
 
 std::vector<size_t> order(const Results& results) {
   std::vector<size_t> points;
@@ -95,7 +66,7 @@ TEST(Ranking, WhatIsNotWholeComesLastWithoutARank) {
 }
 
 TEST(Table, SaysWhatIsMissingAndWhy) {
-  const Definition d = definition({"a.lr=1e-3,2e-3", "a.betas=[0.9,0.95]"}, 2);
+  const Definition d = definition({"a.lr=1e-3,2e-3", "a.betas=[0.9,0.95]"}, 2, 5);
   const std::string whole = table_of(d, {{{done(5, 4.0), done(6, 4.5)}, {done(5, 3.0), done(6, 3.125)}}});
   EXPECT_THAT(whole,
               HasSubstr("| 1    | 2e-3 | [0.9,0.95] |    3.0625 |    0.0884 | 3.0000 |  3.1250 |   2/2 |"));
@@ -154,7 +125,7 @@ TEST_F(Files, HowARunHasEnded) {
 }
 
 TEST_F(Files, ResultsComeBackWithAllTheirDigits) {
-  const Definition d = definition({"a.lr=1e-3,2e-3"}, 2);
+  const Definition d = definition({"a.lr=1e-3,2e-3"}, 2, 5);
   Results results{{{done(5, 1.0 / 3.0), other(6, State::diverged)}, {done(5, 4.0), RunResult{}}}};
   results.points[0][0].step_seconds = 1.0 / 7.0;
   results.points[1][1].seed = 6;
@@ -175,7 +146,7 @@ TEST_F(Files, ADamagedFileIsAnErrorThatSaysWhatToDo) {
        {"", "{", "[]", R"({"format":"polartrain sweep 0"})", R"({"format":"polartrain sweep 1"})"}) {
     test::put(path("sweep.json"), text);
     try {
-      load_results(directory_.path(), definition({}, 1));
+      load_results(directory_.path(), definition({}, 1, 5));
       ADD_FAILURE() << text;
     } catch (const Error& e) {
       EXPECT_THAT(e.what(), HasSubstr("put the directory aside")) << text;
