@@ -165,17 +165,22 @@ Tensor MatrixGroup::places(const MatrixBatch& batch, int64_t buffer) const {
   return places_.slice(buffer * std::ssize(parts_) + static_cast<int64_t>(batch.begin), {batch.shape[0]});
 }
 
+// The gradients themselves into `target`.
+MomentumUpdate MatrixGroup::gradient_args(const Work& work, const Tensor& target) const {
+  return {.gradient = work.tensors.gradients,
+          .buffer = target,
+          .out = {},
+          .beta = 0.0,
+          .gain = 1.0,
+          .nesterov = false,
+          .control = work.tensors.control,
+          .places = places(work.batch, 0)};
+}
+
 // From the gradients into `target`, by way of the momentum if there is one before the oracle.
 MomentumUpdate MatrixGroup::momentum_args(const Work& work, const Tensor& target) const {
   const MomentumConfig& config = config_.momentum;
-  MomentumUpdate args{.gradient = work.tensors.gradients,
-                      .buffer = target,
-                      .out = {},
-                      .beta = 0.0,
-                      .gain = 1.0,
-                      .nesterov = false,
-                      .control = work.tensors.control,
-                      .places = places(work.batch, 0)};
+  MomentumUpdate args = gradient_args(work, target);
   if (!gradient_momentum()) return args;
   args.buffer = work.momentum;
   if (target.data != work.momentum.data) args.out = target;

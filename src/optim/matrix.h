@@ -59,6 +59,7 @@ class MatrixGroup final : public Group {
   bool separate_input() const;     // does the nuclear scale need a copy of what the oracle overwrites?
   bool momentum_is_input() const;  // does the oracle see the buffer itself?
   Tensor places(const MatrixBatch& batch, int64_t buffer) const;
+  MomentumUpdate gradient_args(const Work& work, const Tensor& target) const;
   MomentumUpdate momentum_args(const Work& work, const Tensor& target) const;
   void prepare(Work& work) const;
   void step_batch(Work& work) const;

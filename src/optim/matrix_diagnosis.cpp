@@ -36,14 +36,7 @@ std::vector<double> download_values(Ops& ops, const Tensor& tensor) {
 // Leaves in `x` (1, m, n) what the oracle saw of the part in the step that `work` speaks of.
 void MatrixGroup::see_again(const Work& work, double beta, const Tensor& x) const {
   const MomentumConfig& config = config_.momentum;
-  MomentumUpdate args{.gradient = work.tensors.gradients,
-                      .buffer = x,
-                      .out = {},
-                      .beta = 0.0,
-                      .gain = 1.0,
-                      .nesterov = false,
-                      .control = work.tensors.control,
-                      .places = places(work.batch, 0)};
+  MomentumUpdate args = gradient_args(work, x);
   if (gradient_momentum()) {
     if (x.dtype == work.momentum.dtype)
       work.ops.copy(work.momentum, x);
