@@ -27,9 +27,7 @@ Needs numpy, scipy, torch, pytorch_optimizer and safetensors.
 Example: tools/reference/baselines.py --out tests/golden/optim
 """
 
-import argparse
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pytorch_optimizer
@@ -37,9 +35,8 @@ import scipy.linalg
 import torch
 from pytorch_optimizer.optimizer import soap as soap_module
 from pytorch_optimizer.optimizer.utils.graft import LayerWiseGrafting
-from safetensors.numpy import save_file
 
-from optimizers import MATRICES, STEPS, inputs, run_torch, with_inputs
+from optimizers import MATRICES, STEPS, inputs, run_torch, with_inputs, write_all
 
 # name: (weight decay, roots every so many steps)
 SHAMPOO_SUMS = {"sum": (0.1, 1), "sum_every_3": (0.0, 3)}
@@ -227,18 +224,6 @@ def polar():
     return out
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the .safetensors files")
-    folder = parser.parse_args().out
-    folder.mkdir(parents=True, exist_ok=True)
-    versions = {package: version(package) for package in ("numpy", "scipy", "torch", "pytorch_optimizer")}
-    for make in (shampoo, soap, lion, sign, sgd, polar):
-        tensors = {k: np.ascontiguousarray(v) for k, v in make().items()}
-        path = folder / f"{make.__name__}.safetensors"
-        save_file(tensors, path, metadata={"steps": str(STEPS), **versions})
-        print(f"{path}: {len(tensors)} tensors, {path.stat().st_size} bytes")
-
-
 if __name__ == "__main__":
-    main()
+    versions = {package: version(package) for package in ("numpy", "scipy", "torch", "pytorch_optimizer")}
+    write_all(__doc__, (shampoo, soap, lion, sign, sgd, polar), {"steps": str(STEPS), **versions})

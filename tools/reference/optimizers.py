@@ -156,17 +156,18 @@ def polargrad():
     return out
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def write_all(description, makers, metadata=None):
+    """What every maker returns, into a file of its name in the folder that the command line says."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the .safetensors files")
     folder = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (adamw, muon, polargrad):
+    for make in makers:
         tensors = {k: np.ascontiguousarray(v) for k, v in make().items()}
         path = folder / f"{make.__name__}.safetensors"
-        save_file(tensors, path)
+        save_file(tensors, path, metadata)
         print(f"{path}: {len(tensors)} tensors, {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    write_all(__doc__, (adamw, muon, polargrad))
