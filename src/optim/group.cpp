@@ -1,8 +1,19 @@
 #include "optim/group.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace polar {
+namespace {
+
+constexpr size_t kMostNames = 4;  // in one message
+
+bool all_finite(Ops& ops, const Tensor& tensor) {
+  const std::vector<double> values = download_values(ops, tensor);
+  return std::all_of(values.begin(), values.end(), [](double x) { return std::isfinite(x); });
+}
+
+}  // namespace
 
 void MatrixScratch::require(const Need& need) {
   need_.batch = std::max(need_.batch, need.batch);
@@ -53,6 +64,36 @@ void MatrixScratch::begin_step(Ops& ops, const Tensor& control) const {
   if (!unscaled_control) return;
   ops.copy(control, unscaled_control);
   ops.fill(unscaled_control.slice(kControlGradientScale, {1}), 1.0);
+}
+
+void Group::fail_for(Ops& ops, const StepTensors& tensors, const std::vector<size_t>& members,
+                     const Error& error) const {
+  std::vector<std::string> broken, all;
+  const std::vector<StateTensor> states = state();
+  try {
+    for (const size_t index : members) {
+      const Member& member = members_[index];
+      all.push_back(member.name);
+      if (!all_finite(ops, tensors.gradients.slice(member.gradient, {member.count}))) {
+        broken.push_back(member.name + " (its gradient is not finite)");
+        continue;
+      }
+      const auto bad = std::find_if(states.begin(), states.end(), [&](const StateTensor& s) {
+        return s.name.ends_with(":" + member.name) && !all_finite(ops, s.tensor);
+      });
+      if (bad != states.end())
+        broken.push_back(
+            fmt::format("{} (its {} is not finite)", member.name, bad->name.substr(0, bad->name.find(':'))));
+    }
+  } catch (const Error&) {  // a device that is lost: its own error follows
+  }
+  std::vector<std::string>& named = broken.empty() ? all : broken;
+  const size_t left_out = named.size() - std::min(named.size(), kMostNames);
+  named.resize(named.size() - left_out);
+  throw Error(fmt::format("optimizer group {}: {}{}{}: {}", config_.name,
+                          broken.empty() && all.size() > 1 ? "one of " : "", fmt::join(named, ", "),
+                          left_out > 0 ? fmt::format(" and {} more", left_out) : "", error.what()),
+              error.code());
 }
 
 }  // namespace polar

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "ops/ops.h"
 #include "optim/config.h"
 #include "optim/diagnosis.h"
@@ -132,6 +133,11 @@ class Group {
   const std::vector<Member>& members() const { return members_; }
 
  protected:
+  // Throws `error`, which a factorization for these members has ended in, with the group's name and theirs:
+  // of several only those whose gradient or state is not finite, if there are such.
+  [[noreturn]] void fail_for(Ops& ops, const StepTensors& tensors, const std::vector<size_t>& members,
+                             const Error& error) const;
+
   GroupConfig config_;
   std::vector<Member> members_;
 };

@@ -151,13 +151,25 @@ void MatrixGroup::step(Ops& ops, const Tensor& lr, const StepTensors& tensors, c
 void MatrixGroup::step_batch(Work& work) const {
   prepare(work);
   const MatrixBatch& batch = work.batch;
-  const Tensor u = oracle_.factor(work.ops, work.x, work.y, work.scratch);
+  const Tensor u = factor(work);
   if (config_.scale.kind == ScaleKind::nuclear)
     work.ops.polar_inner(u, work.seen, work.scratch.nuclear.slice(0, {batch.shape[0]}));
   if (neurons_)
     work.ops.normalize_neurons(u, neurons_.slice(batch.neuron_offset, {batch.neurons()}), config_.neuron_beta,
                                work.tensors.control);
   update(work, config_.momentum.kind == MomentumKind::polar_first ? average_factors(work, u) : u);
+}
+
+// By the oracle; its errors know shapes, and get the names here.
+Tensor MatrixGroup::factor(const Work& work) const {
+  try {
+    return oracle_.factor(work.ops, work.x, work.y, work.scratch);
+  } catch (const Error& error) {
+    std::vector<size_t> members;
+    for (size_t i = work.batch.begin; i < work.batch.end; ++i)
+      if (members.empty() || members.back() != parts_[i].member) members.push_back(parts_[i].member);
+    fail_for(work.ops, work.tensors, members, error);
+  }
 }
 
 // Where the parts of a batch begin: 0 in the gradients, 1 in the parameters, 2 in the weights.

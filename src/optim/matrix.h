@@ -63,6 +63,7 @@ class MatrixGroup final : public Group {
   MomentumUpdate momentum_args(const Work& work, const Tensor& target) const;
   void prepare(Work& work) const;
   void step_batch(Work& work) const;
+  Tensor factor(const Work& work) const;
   Tensor average_factors(const Work& work, const Tensor& u) const;
   void update(const Work& work, const Tensor& direction) const;
 

@@ -58,8 +58,12 @@ void ShampooGroup::make_roots(const Work& work) const {
     if (!squares) continue;
     const Tensor root = as_square(work.b, work, side);
     const Shape one{1, squares.shape[0], squares.shape[1]};
-    work.ops.symmetric_power(squares.slice(0, one), both ? -0.25 : -0.5, root.slice(0, one), solver_,
-                             config_.eps);
+    try {
+      work.ops.symmetric_power(squares.slice(0, one), both ? -0.25 : -0.5, root.slice(0, one), solver_,
+                               config_.eps);
+    } catch (const Error& error) {
+      fail_for(work.ops, work.tensors, {work.index}, error);
+    }
     store(work, root, side_of(kRoots, side, work.index));
   }
 }

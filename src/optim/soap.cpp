@@ -97,7 +97,11 @@ void SoapGroup::follow(const Work& work) const {
     const Tensor squares = side_of(kSquares, side, work.index), basis = side_of(kBases, side, work.index);
     if (!basis) continue;
     const Tensor next = as_square(work.b, work, side), turn = as_square(work.c, work, side);
-    ops.eigenbasis({.a = squares, .basis = first ? Tensor{} : basis, .out = next, .workspace = solver_});
+    try {
+      ops.eigenbasis({.a = squares, .basis = first ? Tensor{} : basis, .out = next, .workspace = solver_});
+    } catch (const Error& error) {
+      fail_for(ops, work.tensors, {work.index}, error);
+    }
     if (!first) {
       ops.gemm(Transpose::no, Transpose::yes, 1.0, next, basis, 0.0, turn);
       if (side == left)

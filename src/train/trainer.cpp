@@ -219,7 +219,11 @@ uint64_t Trainer::update_phase() {
 
 void Trainer::update(uint64_t phase) {
   ops_.step_control(step_control());
-  plan_.optimizer.step(step_tensors(), phase);
+  try {
+    plan_.optimizer.step(step_tensors(), phase);
+  } catch (const Error& error) {
+    throw Error(fmt::format("step {}: {}", progress_.step + 1, error.what()), error.code());
+  }
 }
 
 StepTensors Trainer::step_tensors() const {

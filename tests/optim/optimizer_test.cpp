@@ -9,6 +9,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
 // Two matrix rules and AdamW, as a model would have them.
@@ -187,6 +188,50 @@ TEST(Optimizer, RefusesNesterovWithoutMomentum) {
     group.momentum = {MomentumKind::none, 0.0, true};
   });
   EXPECT_THROW(Optimizer(config, {}, registry, 10, DType::f32), Error);
+}
+
+// The oracle sees a batch of equal shapes and knows no names.
+TEST(Optimizer, AFactorizationThatFailsNamesTheParameter) {
+  for (const OracleKind kind :
+       {OracleKind::svd, OracleKind::qdwh, OracleKind::zolo_pd, OracleKind::gram_eigh}) {
+    const auto message = [&](const std::string& poisoned, bool in_gradient) {
+      Harness<float> harness(one_matrix_group([&](GroupConfig& group) { group.oracle.kind = kind; }),
+                             {{"up", {6, 4}}, {"gate", {6, 4}}, {"down", {4, 6}}});
+      for (const char* name : {"up", "gate", "down"}) harness.set_gradient(name, normal(1, 24));
+      harness.step();
+      if (in_gradient)
+        harness.set_gradient(poisoned, std::vector<double>(24, NAN));
+      else
+        harness.set_state("matrix.momentum:" + poisoned, std::vector<double>(24, INFINITY));
+      try {
+        harness.step();
+      } catch (const Error& error) {
+        return std::string(error.what());
+      }
+      return std::string("nothing");
+    };
+    EXPECT_THAT(message("gate", true),
+                StartsWith("optimizer group matrix: gate (its gradient is not finite): "));
+    EXPECT_THAT(message("down", false),
+                StartsWith("optimizer group matrix: down (its matrix.momentum is not finite): "));
+    EXPECT_THAT(message("down", true), HasSubstr("lower learning rate"));  // what to do
+  }
+}
+
+// Where nothing that is still there says which it was: these gradients overflow when they are scaled.
+TEST(Optimizer, AFactorizationThatFailsNamesAllThatItMayBe) {
+  Harness<float> harness(one_matrix_group([&](GroupConfig& group) {
+                           group.oracle.kind = OracleKind::svd;
+                           group.momentum.kind = MomentumKind::none;
+                         }),
+                         {{"a", {2, 2}}, {"b", {2, 2}}, {"c", {2, 2}}, {"d", {2, 2}}, {"e", {2, 2}}});
+  for (const char* name : {"a", "b", "c", "d", "e"}) harness.set_gradient(name, {1, 2, 3, 4});
+  try {
+    harness.step(1e200);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), StartsWith("optimizer group matrix: one of a, b, c, d and 1 more: polar_svd"));
+  }
 }
 
 }  // namespace

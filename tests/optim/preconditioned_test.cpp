@@ -229,6 +229,22 @@ TEST_P(Preconditioned, AZeroGradientIsNoTrouble) {
   for (const double value : harness.all_parameters()) EXPECT_TRUE(std::isfinite(value));
 }
 
+TEST_P(Preconditioned, AFactorizationThatFailsNamesTheParameter) {
+  Harness<float> harness(small(GetParam(), 1), kModel);
+  set_parameters(harness);
+  set_gradients(harness, 0);
+  harness.step();
+  const std::string state = std::string(GetParam()) + ".r";
+  harness.set_state(state + ":down", std::vector<double>(144, NAN));
+  try {
+    harness.step();
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr(": down (its " + state + " is not finite): "));
+    EXPECT_THAT(error.what(), HasSubstr("lower learning rate"));
+  }
+}
+
 TEST_P(Preconditioned, SidesThatAreTooLongHaveNoState) {
   const std::string type = GetParam();
   const Harness<float> harness(small(GetParam(), 3), kModel);

@@ -1,5 +1,7 @@
 // The loss guard in a run: a diverging run stops with its own code, and nothing overwrites the good
 // checkpoint.
+#include <gmock/gmock.h>
+
 #include <cmath>
 #include <limits>
 
@@ -83,6 +85,24 @@ TEST_F(Guard, ASkippedStepChangesNothingAndTheRunGoesOn) {
   EXPECT_TRUE(next->applied);
   EXPECT_EQ(next->consecutive_skips, 0);
   EXPECT_EQ(next->total_skips, 1);
+}
+
+TEST_F(Guard, AFactorizationThatFailsNamesStepAndParameter) {
+  StartedTrainer started(experiment("a", {"optimizer.groups.0={match: ['*_proj.weight'], type: shampoo}"}));
+  Trainer& trainer = started.trainer;
+  const auto never = [] { return false; };
+  EXPECT_TRUE(trainer.step(never)->applied);
+  const std::string parameter = "model.layers.1.mlp.up_proj.weight";
+  for (const StateTensor& state : trainer.plan().optimizer.state())
+    if (state.name == "shampoo.l:" + parameter)
+      started.ops->fill(state.tensor, std::numeric_limits<double>::quiet_NaN());
+  try {
+    for (int i = 0; i < 20; ++i) trainer.step(never);
+    FAIL() << "no roots in 20 steps";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::MatchesRegex("step [0-9]+: optimizer group [^ ]+: " + parameter +
+                                                      " \\(its shampoo.l is not finite\\): .*"));
+  }
 }
 
 TEST_F(Guard, AnInterruptedStepChangesNothing) {

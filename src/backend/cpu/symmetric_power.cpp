@@ -92,8 +92,10 @@ void symmetric_power(const Tensor& a, double exponent, const Tensor& p, const Te
     });
   });
   if (std::any_of(failed, failed + slots, [](bool f) { return f; }))
-    fail("symmetric_power: a matrix of {} holds NaN or infinity, or its eigenvalues did not converge",
-         a.shape.text());
+    fail(
+        "symmetric_power: a matrix of {} holds NaN or infinity, or its eigenvalues did not converge; use a "
+        "lower learning rate",
+        a.shape.text());
 }
 
 size_t symmetric_power_workspace(int64_t batch, int64_t size, DType /*dtype*/) {
