@@ -37,7 +37,7 @@ struct SweepOptions {
   std::vector<std::string> overrides, grids;
   int64_t seeds = 1;
   int jobs = 1, threads = 0;
-  bool dry_run = false, extend = false;
+  bool dry_run = false, extend = false, allow_differences = false;
   std::vector<std::filesystem::path> compare;
 };
 
@@ -46,6 +46,12 @@ ExitCode compare_sweeps(const SweepOptions& options) {
   if (!options.config.empty() || !options.grids.empty())
     fail_usage("--compare takes directories of sweeps that have been run, and no CONFIG and no --grid");
   const std::vector<sweep::Compared> sweeps = sweep::load_sweeps(options.compare);
+  if (const std::vector<std::string> lines = sweep::incomparable(sweeps);
+      !lines.empty() && !options.allow_differences)
+    fail_usage(
+        "the losses of these sweeps cannot be compared:\n  {}\nexpected the same model, data, evaluation and "
+        "tokens of a run; with --allow-differences they are compared, and this stands below the table",
+        fmt::join(lines, "\n  "));
   const std::string table = sweep::comparison_table(sweeps);
   std::printf("%s", table.c_str());
   if (options.output.empty()) return ExitCode::done;
@@ -122,6 +128,10 @@ void add_sweep(CLI::App& app, Action& action) {
       "--compare", options->compare,
       "Directories of sweeps: one table of their best points, how much the loss depends on the values, "
       "and the cost of a step relative to the first one's; into OUTPUT/comparison.md and .json if given");
+  command
+      ->add_flag("--allow-differences", options->allow_differences,
+                 "Compare sweeps of other models, data or tokens of a run too, and say so below the table")
+      ->needs("--compare");
   for (CLI::Option* option : command->get_options())
     if (option->get_items_expected_max() == 1 && option->get_name() != "--grid")
       option->take_last();  // for scripts

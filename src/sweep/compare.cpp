@@ -131,6 +131,38 @@ std::string warnings_of(const Compared& sweep, const Summary& summary) {
   return text;
 }
 
+int64_t tokens_of(const Experiment& experiment) {
+  return experiment.train.max_steps * experiment.batch.global_tokens;
+}
+
+std::vector<std::string> incomparable(const Experiment& first, const Experiment& other) {
+  Experiment same = first;  // but for what must not differ
+  same.model = other.model;
+  same.data = other.data;
+  same.data.prefetch_batches = first.data.prefetch_batches;
+  same.evaluation.sequences = other.evaluation.sequences;
+  same.train.init_from = other.train.init_from;
+  std::vector<std::string> lines = polar::differences(first, same);
+  if (tokens_of(first) != tokens_of(other))
+    lines.push_back(
+        fmt::format("tokens of a run: {} -> {} (train.max_steps {} -> {}, batch.global_tokens {} -> {})",
+                    tokens_of(first), tokens_of(other), first.train.max_steps, other.train.max_steps,
+                    first.batch.global_tokens, other.batch.global_tokens));
+  return lines;
+}
+
+// Into `best` or `unknown`.
+void load_best(const fs::path& directory, Compared& sweep) {
+  const std::vector<Ranked> order = ranking(sweep.results);
+  if (order.empty()) return;
+  const Point& point = sweep.definition.points[order.front().point];
+  try {
+    sweep.best = load_experiment(point_directory(directory, point) / "config.yaml", {});
+  } catch (const Error& error) {
+    sweep.unknown = error.what();
+  }
+}
+
 Json json_of(const Neighbour& neighbour) {
   if (neighbour.penalty) return {{"value", neighbour.value}, {"penalty", *neighbour.penalty}};
   return {{"value", neighbour.value}, {"state", neighbour.why_not}};
@@ -183,9 +215,24 @@ std::vector<Compared> load_sweeps(const std::vector<fs::path>& directories) {
     if (!name.has_filename()) name = name.parent_path();
     Compared sweep{.name = name.filename().string(), .definition = read_definition(directory), .results = {}};
     sweep.results = load_results(directory, sweep.definition);
+    load_best(directory, sweep);
     sweeps.push_back(std::move(sweep));
   }
   return sweeps;
+}
+
+std::vector<std::string> incomparable(const std::vector<Compared>& sweeps) {
+  std::vector<std::string> lines;
+  for (const Compared& sweep : sweeps) {
+    const Compared& first = sweeps.front();
+    if (!sweep.best)
+      lines.push_back(
+          fmt::format("{}: unknown what its best point was trained on: {}", sweep.name, sweep.unknown));
+    else if (first.best)
+      for (const std::string& line : incomparable(*first.best, *sweep.best))
+        lines.push_back(fmt::format("{} -> {}: {}", first.name, sweep.name, line));
+  }
+  return lines;
 }
 
 Summary summarize(const Compared& sweep) {
@@ -225,13 +272,17 @@ std::string comparison_table(const std::vector<Compared>& sweeps) {
     rows.push_back(row_of(sweeps[i], summaries[i], summaries.front()));
     warnings += warnings_of(sweeps[i], summaries[i]);
   }
+  for (const std::string& line : incomparable(sweeps))
+    warnings += fmt::format("* not comparable: {}\n", line);
   return markdown(rows, 2) + (warnings.empty() ? "" : "\n" + warnings);
 }
 
 std::string comparison_json(const std::vector<Compared>& sweeps) {
   Json list = Json::array();
   for (const Compared& sweep : sweeps) list.push_back(json_of(sweep));
-  return Json({{"sweeps", std::move(list)}}).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return Json({{"sweeps", std::move(list)}, {"incomparable", incomparable(sweeps)}})
+             .dump(1, ' ', false, Json::error_handler_t::replace) +
+         "\n";
 }
 
 }  // namespace polar::sweep

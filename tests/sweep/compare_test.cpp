@@ -12,8 +12,12 @@
 namespace polar::sweep {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::IsEmpty;
 using testing::Not;
+using testing::StartsWith;
+using testing::UnorderedElementsAre;
 
 RunResult run(double loss, double step_seconds, double cpu_seconds) {
   RunResult run = done(1, loss);
@@ -24,7 +28,7 @@ RunResult run(double loss, double step_seconds, double cpu_seconds) {
 
 Compared sweep(const std::string& name, const std::vector<std::string>& grids,
                const std::vector<std::vector<RunResult>>& points) {
-  return {name, definition(grids, static_cast<int64_t>(points.front().size())), {points}};
+  return {name, definition(grids, static_cast<int64_t>(points.front().size())), {points}, Experiment{}};
 }
 
 // The rates are not in order, as somebody may have written them.
@@ -89,11 +93,39 @@ TEST(Compare, TheFileHoldsEveryLoss) {
   EXPECT_TRUE(json["sweeps"][1]["sensitivity"]["lr"]["below"].is_null());
 }
 
+TEST(Compare, WhatMakesLossesIncomparableIsFound) {
+  Compared first = kFirst, second = kSecond;
+  EXPECT_THAT(incomparable({first, second}), IsEmpty());
+  first.best->data.validation = second.best->data.validation = {{.path = "one.bin"}};
+  second.best->optimizer.clip_norm = 7.0;  // what is compared
+  second.best->data.prefetch_batches = 9;
+  first.best->train.max_steps = second.best->batch.global_tokens = 30;  // the same tokens
+  first.best->batch.global_tokens = second.best->train.max_steps = 60;
+  EXPECT_THAT(incomparable({first, second}), IsEmpty());
+
+  second.best->train.max_steps = 50;
+  second.best->model.hidden_size = 32;
+  second.best->data.validation[0].path = "other.bin";
+  second.best->evaluation.sequences = 4;
+  const std::vector<std::string> lines = incomparable({first, first, second});
+  EXPECT_THAT(
+      lines, UnorderedElementsAre("first -> second: model.hidden_size: 0 -> 32",
+                                  "first -> second: data.validation.0.path: one.bin -> other.bin",
+                                  "first -> second: evaluation.sequences: 0 -> 4",
+                                  "first -> second: tokens of a run: 1800 -> 1500 (train.max_steps 30 -> 50, "
+                                  "batch.global_tokens 60 -> 30)"));
+  EXPECT_THAT(comparison_table({first, second}), HasSubstr("* not comparable: " + lines[0]));
+  EXPECT_EQ(nlohmann::json::parse(comparison_json({first, second}))["incomparable"].size(), 4u);
+}
+
 TEST(Compare, SweepsAreReadFromTheirDirectories) {
   test::TemporaryDirectory directory;
   test::put(directory / "one/sweep.json", to_json(kSecond.definition, kSecond.results));
   const std::vector<Compared> sweeps = load_sweeps({directory / "one/"});
   EXPECT_EQ(sweeps[0].name, "one");
+  ASSERT_EQ(incomparable(sweeps).size(), 1u);  // a point without its configuration
+  EXPECT_THAT(incomparable(sweeps)[0],
+              AllOf(StartsWith("one: unknown"), HasSubstr("lr=1,beta=0.9/config.yaml")));
   EXPECT_EQ(summarize(sweeps[0]).best->spread->mean, 4.0);
   try {
     load_sweeps({directory / "none"});

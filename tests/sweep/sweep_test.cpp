@@ -93,6 +93,16 @@ TEST_F(Sweep, RanksAndIsNotRunAgain) {
   EXPECT_THAT(read_file(path("c/comparison.md")), HasSubstr("| s     | lr 1e-2 |"));
   EXPECT_TRUE(fs::exists(path("c/comparison.json")));
   EXPECT_EQ(test::run_process({POLAR_BINARY, "sweep", "--compare", path("none")}).code, 2);
+
+  ASSERT_EQ(sweep("longer", {"train.max_steps=40"}).code, 0);
+  std::vector<std::string> compare{POLAR_BINARY, "sweep", "--compare", path("s"), path("longer")};
+  const test::Finished refused = test::run_process(compare);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.output, HasSubstr("s -> longer: tokens of a run: 1920 -> 2560"));
+  compare.push_back("--allow-differences");
+  const test::Finished allowed = test::run_process(compare);
+  EXPECT_EQ(allowed.code, 0);
+  EXPECT_THAT(allowed.output, HasSubstr("* not comparable: s -> longer: tokens of a run: 1920 -> 2560"));
 }
 
 TEST_F(Sweep, CutAtAnyTimeItGoesOnToTheSameBits) {
