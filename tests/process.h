@@ -21,6 +21,12 @@
 
 namespace polar::test {
 
+// The command: this build's, or the one that the environment names.
+inline std::string command_under_test(const char* of_build) {
+  const char* other = getenv("POLAR_TEST_BINARY");
+  return other == nullptr ? of_build : other;
+}
+
 class Process {
  public:
   // Starts the program; standard output and standard error go to one file.

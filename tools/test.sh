@@ -8,8 +8,8 @@ usage() {
 usage: tools/test.sh [--quick | --preset debug|asan] [-- CTEST OPTIONS]
 
 Sets up (tools/setup.sh), configures, builds and runs all tests. Then once more under the address and
-undefined-behaviour sanitizers those of hostile input and, where CUDA's headers are found, those of the emulator and
-of the CUDA backend; and the kernels under the thread sanitizer. Exit code 0: all passed.
+undefined-behaviour sanitizers those of what reads files and, where CUDA's headers are found, those of the emulator
+and of the CUDA backend; and the kernels under the thread sanitizer. Exit code 0: all passed.
   --quick         without the second part
   --preset NAME   all tests in another preset (asan: everything under the sanitizers), without the second part
 Example: tools/test.sh --quick -- -R optim
@@ -48,22 +48,11 @@ cmake --build --preset "$preset"
 echo "test: running"
 # A test has up to two threads of its own, but many wait for processes or have one.
 jobs=$(nproc)
-ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --parallel $((jobs < 4 ? jobs : 4)) "$@"
+run=(ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --parallel $((jobs < 4 ? jobs : 4)))
+"${run[@]}" "$@"
 
 [ $sanitized -eq 1 ] || exit 0
-echo "test: hostile input and the emulator under the sanitizers"
-configure asan
-parts=(config checkpoint data fault eval tools)
-if grep -q '^POLAR_CUDA_INCLUDE:PATH=/' build/asan/CMakeCache.txt; then
-  parts+=(emulator)
-fi
-cmake --build --preset asan --target "${parts[@]/#/test_}"
-for part in "${parts[@]}"; do
-  OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 "build/asan/tests/test_$part" --gtest_brief=1
-done
-if [[ ${parts[*]} == *emulator* ]]; then
-  echo "test: the CUDA backend on the emulator under the sanitizers"
-  cmake --build --preset overruns
-  echo "test: races between CUDA threads"
-  cmake --build --preset races
-fi
+echo "test: building for the sanitizers"
+cmake --build --preset sanitized
+echo "test: running under the sanitizers"
+"${run[@]}" -C sanitized -L sanitized

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 
 Finished polartrain(std::vector<std::string> arguments, const std::string& input = "") {
-  arguments.insert(arguments.begin(), POLAR_BINARY);
+  arguments.insert(arguments.begin(), command_under_test(POLAR_BINARY));
   return run_process(std::move(arguments), input);
 }
 
@@ -240,7 +240,8 @@ TEST_F(Command, OutputThatCannotBeWrittenIsAnError) {
                                           "data inspect " + path("tokens/val-00000.bin"),
                                           "tokenizer encode bytes text", "--version"};
   for (const std::string& command : commands) {
-    const Finished full = run_process({"/bin/sh", "-c", POLAR_BINARY " " + command + " > /dev/full"});
+    const Finished full =
+        run_process({"/bin/sh", "-c", command_under_test(POLAR_BINARY) + " " + command + " > /dev/full"});
     EXPECT_EQ(full.code, 1) << command << "\n" << full.output;
     EXPECT_THAT(full.output, HasSubstr("cannot write to standard output")) << command;
   }

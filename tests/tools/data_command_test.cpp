@@ -22,7 +22,7 @@ class DataCommand : public testing::Test {
   // Runs `polartrain ARGUMENTS` in the test's folder.
   Finished run(const std::string& arguments) const {
     return run_process(
-        {"/bin/sh", "-c", "cd '" + folder_.path().string() + "' && '" POLAR_BINARY "' " + arguments});
+        {"/bin/sh", "-c", "cd '" + folder_.path().string() + "' && '" + polartrain_ + "' " + arguments});
   }
   void expect(const std::string& arguments, int code, const char* text) const {
     const Finished outcome = run(arguments);
@@ -30,6 +30,7 @@ class DataCommand : public testing::Test {
     EXPECT_THAT(outcome.output, HasSubstr(text)) << arguments;
   }
 
+  const std::string polartrain_ = command_under_test(POLAR_BINARY);
   TemporaryDirectory folder_;
 };
 
@@ -51,7 +52,7 @@ TEST_F(DataCommand, TheWholeWayFromTextToShards) {
 TEST_F(DataCommand, EncodeAndDecodeAreInverse) {
   expect("tokenizer encode bytes 'né'", 0, "110 195 169\n");
   expect("tokenizer decode bytes '110 195 169'", 0, "né");
-  expect("tokenizer encode bytes 'from the pipe' | '" POLAR_BINARY "' tokenizer decode bytes", 0,
+  expect("tokenizer encode bytes 'from the pipe' | '" + polartrain_ + "' tokenizer decode bytes", 0,
          "from the pipe");
 }
 

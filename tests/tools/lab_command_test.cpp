@@ -16,7 +16,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 Finished lab(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), {POLAR_BINARY, "lab"});
+  arguments.insert(arguments.begin(), {command_under_test(POLAR_BINARY), "lab"});
   return run_process(std::move(arguments));
 }
 
