@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <memory>
+#include <random>
 #include <thread>
 #include <vector>
 
@@ -202,6 +204,18 @@ uint16_t port_of(int descriptor) {
   return ntohs(address.storage.ss_family == AF_INET6
                    ? reinterpret_cast<const sockaddr_in6*>(&address.storage)->sin6_port
                    : reinterpret_cast<const sockaddr_in*>(&address.storage)->sin_port);
+}
+
+uint16_t free_port() {
+  constexpr int kFirst = 10000, kFewest = 1000, kAttempts = 100;
+  int end = 0;  // the first of those for connections
+  std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> end;
+  std::random_device random;  // two that ask at the same time get different ones
+  for (int attempt = 0; attempt < kAttempts && end >= kFirst + kFewest; ++attempt) {
+    const auto port = static_cast<uint16_t>(std::uniform_int_distribution(kFirst, end - 1)(random));
+    if (try_listen(AF_INET6, port) || try_listen(AF_INET, port)) return port;
+  }
+  return port_of(listen_on(0).get());
 }
 
 Socket connect_to(const std::string& host, uint16_t port, Deadline deadline) {

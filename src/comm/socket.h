@@ -49,6 +49,9 @@ std::string peer_address(int descriptor);
 // port 0: any free one. Error naming the port and the reason if it cannot be had.
 Socket listen_on(uint16_t port);
 uint16_t port_of(int descriptor);
+// A port on which nobody listens now, for a program that is about to start. None of those that the system
+// gives to connections (ip(7), ip_local_port_range), of which one could take it before.
+uint16_t free_port();
 
 // Connects to the first address of `host` that answers, and tries again until the deadline, since whoever
 // listens there may not have started. The socket is non-blocking. Error: every address that was tried and why

@@ -1,6 +1,4 @@
-#include <netinet/in.h>
 #include <sched.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,18 +19,6 @@ int available_cores() {
 }
 
 }  // namespace
-
-int free_port() {
-  const Descriptor probe(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_ANY);
-  socklen_t size = sizeof address;
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  if (bind(probe.number(), generic, size) != 0 || getsockname(probe.number(), generic, &size) != 0)
-    fail("no free TCP port was found for the workers to meet at; give one with --master-port");
-  return ntohs(address.sin_port);
-}
 
 int default_threads(int processes) {
   return std::max(1, available_cores() / processes);

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "comm/socket.h"
 #include "launch/meeting.h"
 #include "launch/supervise.h"
 

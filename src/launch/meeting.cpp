@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "comm/socket.h"
 
 namespace polar::launch {
 namespace {

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,10 +20,6 @@ namespace fs = std::filesystem;
 constexpr size_t kTailLines = 20;
 constexpr int kRounds = 16;  // how often a pipe is read at a stretch: the others get their turn
 
-[[noreturn]] void fail_with_errno(const char* what) {
-  fail("cannot start a worker: {}: {}", what, std::strerror(errno));
-}
-
 Descriptor open_file(const fs::path& path) {
   std::error_code error;
   fs::create_directories(path.parent_path(), error);
@@ -33,34 +28,6 @@ Descriptor open_file(const fs::path& path) {
     fail("cannot open the log file {}: {}", path.string(), error ? error.message() : std::strerror(errno));
   return file;
 }
-
-std::vector<char*> pointers(const std::vector<std::string>& words) {
-  std::vector<char*> result;
-  for (const std::string& word : words) result.push_back(const_cast<char*>(word.c_str()));
-  result.push_back(nullptr);
-  return result;
-}
-
-// What the new process does: only calls that are safe after a fork. Returns if something failed.
-struct Child {
-  pid_t parent;
-  int input, out, err;
-  const char* program;
-  char* const* arguments;
-  char* const* environment;
-
-  void run() const {
-    if (setpgid(0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return;
-    if (getppid() != parent) _exit(1);  // died before the line above
-    if (dup2(input, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0) return;
-    // A program expects the signals as a shell would leave them; what nohup ignores stays ignored.
-    for (const int ignored : {SIGPIPE, SIGTTOU, SIGTTIN}) signal(ignored, SIG_DFL);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
-    execve(program, arguments, environment);
-  }
-};
 
 std::string last_bytes(const fs::path& path) {
   constexpr off_t kMost = 8192;
@@ -74,26 +41,6 @@ std::string last_bytes(const fs::path& path) {
 }
 
 }  // namespace
-
-Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
-  if (this != &other) {
-    reset();
-    number_ = other.number_;
-    other.number_ = -1;
-  }
-  return *this;
-}
-
-void Descriptor::reset() {
-  if (number_ >= 0) close(number_);
-  number_ = -1;
-}
-
-Pipe make_pipe() {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) fail_with_errno("pipe2");
-  return {Descriptor(ends[0]), Descriptor(ends[1])};
-}
 
 std::string find_program(const std::string& name) {
   if (name.find('/') != std::string::npos) return name;
@@ -121,7 +68,12 @@ Worker::Worker(const Options& options, const Assignment& assignment, const std::
   prefix_ = fmt::format("[{}] ", rank_);
   std::array<Descriptor, 2> ends;
   for (int stream = 0; stream < 2; ++stream) ends[stream] = prepare_output(options, assignment, stream);
-  start(options, worker_environment(options, assignment, local_rank), program, std::move(ends));
+  pid_ = start({.path = program,
+                .command = options.command,
+                .environment = worker_environment(options, assignment, local_rank),
+                .output = ends[0].number(),
+                .error = ends[1].number(),
+                .last_signal = SIGKILL});
 }
 
 // Returns the end that the worker writes to.
@@ -142,33 +94,6 @@ Descriptor Worker::prepare_output(const Options& options, const Assignment& assi
   fcntl(pipe.read.number(), F_SETFL, O_NONBLOCK);
   output.pipe = std::move(pipe.read);
   return std::move(pipe.write);
-}
-
-void Worker::start(const Options& options, const std::vector<std::string>& environment,
-                   const std::string& program, std::array<Descriptor, 2> ends) {
-  const std::vector<char*> arguments = pointers(options.command), variables = pointers(environment);
-  const Descriptor input(open("/dev/null", O_RDONLY | O_CLOEXEC));
-  if (!input) fail_with_errno("/dev/null");
-  Pipe problem = make_pipe();  // closes when the program has started
-  const Child child{getpid(),        input.number(),   ends[0].number(), ends[1].number(),
-                    program.c_str(), arguments.data(), variables.data()};
-  pid_ = fork();
-  if (pid_ < 0) fail_with_errno("fork");
-  if (pid_ == 0) {
-    child.run();
-    const int error = errno;
-    const ssize_t written = write(problem.write.number(), &error, sizeof error);
-    _exit(written == sizeof error ? 127 : 126);
-  }
-  problem.write.reset();
-  int error = 0;
-  ssize_t got = 0;
-  do got = read(problem.read.number(), &error, sizeof error);
-  while (got < 0 && errno == EINTR);
-  if (got <= 0) return;
-  waitpid(pid_, nullptr, 0);
-  fail_usage("cannot start '{}': {}{}", options.command[0], std::strerror(error),
-             error == ENOEXEC ? " (a script needs a first line such as #!/bin/sh)" : "");
 }
 
 void Worker::ended(int status) {

@@ -11,6 +11,7 @@
 
 #include "launch/options.h"
 #include "launch/output.h"
+#include "launch/process.h"
 
 namespace polar::launch {
 
@@ -26,9 +27,6 @@ struct Assignment {
   int attempt = 0;  // TORCHELASTIC_RESTART_COUNT
 };
 
-// A TCP port of this machine that is free now.
-int free_port();
-
 // The whole environment ("NAME=value") of a worker: the launcher's own and torchrun's variables.
 std::vector<std::string> worker_environment(const Options& options, const Assignment& assignment,
                                             int local_rank);
@@ -41,26 +39,6 @@ std::string find_program(const std::string& name);
 
 // This binary, for its own subcommands; by its path, under which `ps` shows it.
 std::string own_program();
-
-// The launcher's two ends of a descriptor that is closed when the process ends or another program starts.
-class Descriptor {
- public:
-  explicit Descriptor(int number = -1) : number_(number) {}
-  Descriptor(Descriptor&& other) noexcept : number_(other.number_) { other.number_ = -1; }
-  Descriptor& operator=(Descriptor&& other) noexcept;
-  ~Descriptor() { reset(); }
-  void reset();
-  int number() const { return number_; }
-  explicit operator bool() const { return number_ >= 0; }
-
- private:
-  int number_;
-};
-
-struct Pipe {
-  Descriptor read, write;
-};
-Pipe make_pipe();  // both ends close on exec
 
 class Worker {
  public:
@@ -98,8 +76,6 @@ class Worker {
   };
 
   Descriptor prepare_output(const Options& options, const Assignment& assignment, int stream);
-  void start(const Options& options, const std::vector<std::string>& environment, const std::string& program,
-             std::array<Descriptor, 2> ends);
   void line(const Output& output, std::string_view text);
   void write_to_file(Output& output, std::string_view bytes);
 

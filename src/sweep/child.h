@@ -10,7 +10,7 @@
 namespace polar::sweep {
 
 // Starts the command (a path and its arguments) in a process group of its own, with an empty standard input;
-// what it writes is appended to `output`. If this process dies, it gets SIGTERM. Throws Error (exit code 1).
+// what it writes is appended to `output`. If this process dies, it gets SIGTERM. Throws Error.
 pid_t start_process(const std::vector<std::string>& command, const std::filesystem::path& output);
 
 // The last line of a text that says what went wrong: of those that begin with "error: ", else the last one at

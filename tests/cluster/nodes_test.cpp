@@ -1,4 +1,5 @@
 // Training on two nodes: one is lost, or the cable between them is cut.
+#include "comm/socket.h"
 #include "launch/machines.h"
 #include "launch/worker.h"
 #include "training.h"
@@ -23,11 +24,11 @@ class TwoNodes : public ClusterTraining {
 // The other goes on with what is left, which costs none of the restarts: the loss of a node is foreseen.
 TEST_F(TwoNodes, OneIsLostAndTheOtherGoesOnAlone) {
   run_undisturbed(2);
-  const Words arguments = launching(
-      {"--nnodes", "1:2", "--nproc-per-node", "1", "--rdzv-endpoint",
-       "localhost:" + std::to_string(launch::free_port()), "--rdzv-id", "lost", "--monitor-interval", "0.05",
-       "--max-restarts", "0", "--rdzv-conf", "last_call_timeout=20,keep_alive_timeout=3"},
-      "run");
+  const Words arguments =
+      launching({"--nnodes", "1:2", "--nproc-per-node", "1", "--rdzv-endpoint",
+                 "localhost:" + std::to_string(free_port()), "--rdzv-id", "lost", "--monitor-interval",
+                 "0.05", "--max-restarts", "0", "--rdzv-conf", "last_call_timeout=20,keep_alive_timeout=3"},
+                "run");
   const auto first = start(arguments, wait_in_step_7(0));
   ASSERT_TRUE(first->says("waiting for more nodes")) << first->output();
   const auto second = start(arguments, wait_in_step_7(0));

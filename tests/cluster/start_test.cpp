@@ -32,7 +32,7 @@ class Starts : public ClusterTraining {
     EXPECT_THAT(launcher->output(), HasSubstr("[0] continuing from " + checkpoint("run", 4) + "\n"));
     expect_the_undisturbed_result("run");
   }
-  const std::string port_ = std::to_string(launch::free_port());
+  const std::string port_ = std::to_string(free_port());
 };
 
 TEST_F(Starts, AWorkerThatFailsAtOnce) {

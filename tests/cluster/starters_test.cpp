@@ -50,8 +50,7 @@ TEST_F(Torchrun, RestartsAKilledWorker) {
 
 TEST_F(Torchrun, SavesOnSigterm) {
   run_undisturbed(2);
-  const Words flags{
-      "--nnodes", "1", "--nproc_per_node", "2", "--master_port", std::to_string(launch::free_port())};
+  const Words flags{"--nnodes", "1", "--nproc_per_node", "2", "--master_port", std::to_string(free_port())};
   const auto first = torchrun(flags, wait_in_step_7());
   ASSERT_TRUE(first->says("fault: wait", 60)) << first->output();
   first->send(SIGTERM);
@@ -168,7 +167,7 @@ TEST_F(Slurm, AFailedTaskEndsTheJob) {
 
 TEST_F(Starters, TheScriptForTwoNodes) {
   run_undisturbed(2);
-  const std::string port = "MASTER_PORT=" + std::to_string(launch::free_port());
+  const std::string port = "MASTER_PORT=" + std::to_string(free_port());
   const auto node = [&](const std::string& rank) {
     Words arguments = training("run");
     arguments.erase(arguments.begin());

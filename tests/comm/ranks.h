@@ -20,12 +20,6 @@
 
 namespace polar::test {
 
-// A port on which nobody listens now.
-inline uint16_t free_port() {
-  const Socket socket = listen_on(0);
-  return port_of(socket.get());
-}
-
 // Rank `rank` of `world_size` on this machine, as a launcher's environment would say.
 inline ProcessGroup local_group(int rank, int world_size, uint16_t port) {
   ProcessGroup group;

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <fstream>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -108,12 +110,21 @@ TEST(Store, AnswersOnEveryKindOfAddress) {
   EXPECT_EQ(client.own_address(), "::1");
 }
 
-TEST(Store, TheClientMayBeFirst) {
-  uint16_t port = 0;
-  {
-    const StoreServer server(0, "run");
-    port = server.port();
+TEST(Socket, AFreePortIsNoneOfThoseForConnections) {
+  int first = 0, last = 0;
+  std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> first >> last;
+  std::set<uint16_t> ports;
+  for (int i = 0; i < 20; ++i) {
+    const uint16_t port = free_port();
+    ports.insert(port);
+    EXPECT_TRUE(first < 11000 || port < first || port > last) << port;
+    EXPECT_EQ(port_of(listen_on(port).get()), port);
   }
+  EXPECT_GT(ports.size(), 15u);  // two that ask at the same time
+}
+
+TEST(Store, TheClientMayBeFirst) {
+  const uint16_t port = free_port();
   std::thread late_server;
   std::atomic<bool> done = false;
   late_server = std::thread([&] {

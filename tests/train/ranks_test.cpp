@@ -1,11 +1,9 @@
 // Several processes train as one: the same result for any number of ranks, whoever saved it.
 #include <gmock/gmock.h>
 
-#include <arpa/inet.h>
-#include <sys/socket.h>
-
 #include <memory>
 
+#include "comm/socket.h"
 #include "process.h"
 #include "train/fixture.h"
 
@@ -14,18 +12,6 @@ namespace {
 
 using testing::HasSubstr;
 using Overrides = std::vector<std::string>;
-
-int free_port() {
-  const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  EXPECT_EQ(bind(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  EXPECT_EQ(getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &size), 0);
-  close(descriptor);
-  return ntohs(address.sin_port);
-}
 
 class Ranks : public TinyRun {
  protected:
