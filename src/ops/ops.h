@@ -207,7 +207,7 @@ enum class PolarPrecision : uint8_t { full, reduced };
 
 // How polar_resolvent solves. cholesky: by the square's factor; its condition is 1 + scale ||x||^2 / shift,
 // of which a factor of 100 or so is harmless. qr: by the factor of [sqrt(scale) x; sqrt(shift) I], whose
-// condition is the root of that.
+// condition is the root of that, or by something as good (the CPU: by the square and its factor in f64).
 enum class Factorization : uint8_t { cholesky, qr };
 
 // y = x (shift I + scale x^T x)^{-1} = (shift I + scale x x^T)^{-1} x: every singular value

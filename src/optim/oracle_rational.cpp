@@ -112,10 +112,12 @@ Tensor Oracle::factor_gram(Ops& ops, const Tensor& x, const Tensor& y, const Mat
 }
 
 // QR of a stacked (l + s, s) matrix with its explicit Q: 4 s^2 (l + s) - 4/3 s^3, then 2 s^2 l for Q1 Q2^T.
-// Cholesky: s^2 l for the square, s^3 / 3 for its factor, 2 s^2 l for two triangular solves.
+// The CPU does as much as by Cholesky there, but in f64, which takes as long as some four times that.
+// Cholesky: s^2 l for the square, s^3 for its inverse (a factor alone s^3 / 3), 2 s^2 l for the product with
+// it or for two triangular solves.
 double Oracle::rational_flops(double s, double l) const {
   const double qr = 4 * s * s * (l + s) - 4.0 / 3.0 * s * s * s + 2 * s * s * l;
-  const double cholesky = 3 * s * s * l + s * s * s / 3;
+  const double cholesky = 3 * s * s * l + s * s * s;
   double sum = 0.0;
   if (kind_ == OracleKind::qdwh)
     for (const QdwhStep& step : qdwh(DType::f32)) sum += step.c > kLargestCholesky ? qr : cholesky;

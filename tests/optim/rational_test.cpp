@@ -119,8 +119,18 @@ const std::vector<Matrices>& classes() {
       {"tall", 200, 4, [](uint64_t i) { return spread(4, 100, i); }, 100}};
   return all;
 }
+// Large enough for blocked algorithms and the matrix units.
+const std::vector<Matrices>& large_classes() {
+  static const std::vector<Matrices> all{
+      {"condition 10, 200 x 136", 200, 136, [](uint64_t i) { return spread(136, 10, i); }, 10},
+      {"condition 1e3, 104 x 176", 104, 176, [](uint64_t i) { return spread(104, 1e3, i); }, 1e3},
+      {"condition 1e5, 200 x 136", 200, 136, [](uint64_t i) { return spread(136, 1e5, i); }, 1e5},
+      {"condition 1e12, 150 x 150", 150, 150, [](uint64_t i) { return spread(150, 1e12, i); }, 1e12}};
+  return all;
+}
 
 constexpr int kMatrices = 200;
+constexpr int kLargeMatrices = 2;
 
 // Of one matrix M and its factor U, with H = U^T M (M U^T where M is wide): how far from what they should be.
 struct Errors {
@@ -193,13 +203,13 @@ Errors errors_of(const Matrices& c, const double* matrix, const double* factor, 
   return out;
 }
 
-// The worst over 200 matrices of a class; the largest singular value of each is 1.
+// The worst over `count` matrices of a class; the largest singular value of each is 1.
 template <class T>
-Errors worst_errors(const OracleConfig& config, const Matrices& c) {
+Errors worst_errors(const OracleConfig& config, const Matrices& c, uint64_t count = kMatrices) {
   const int64_t s = std::min(c.m, c.n), size = c.m * c.n;
   std::vector<double> batch, exact;
   std::vector<std::vector<double>> values;
-  for (uint64_t i = 0; i < kMatrices; ++i) {
+  for (uint64_t i = 0; i < count; ++i) {
     const auto left = orthonormal(100 + 2 * i, c.m, s), right = orthonormal(101 + 2 * i, c.n, s);
     values.push_back(c.values(i));
     std::vector<double> ones = values.back();
@@ -210,7 +220,7 @@ Errors worst_errors(const OracleConfig& config, const Matrices& c) {
   }
   const std::vector<double> u = run_oracle<T>(config, c.m, c.n, batch);
   Errors worst;
-  for (int64_t i = 0; i < kMatrices; ++i)
+  for (int64_t i = 0; i < static_cast<int64_t>(count); ++i)
     worst.take(errors_of(c, &batch[static_cast<size_t>(i * size)], &u[static_cast<size_t>(i * size)],
                          &exact[static_cast<size_t>(i * size)], values[static_cast<size_t>(i)]));
   return worst;
@@ -226,11 +236,12 @@ OracleConfig oracle_of(OracleKind kind, int64_t steps = 0) {
 // What these oracles give is a backward stable factor: U is orthogonal and M = U H to some 50 eps, whatever
 // the condition; U itself is off by the condition number of M times that.
 template <class T>
-void expect_backward_stable(OracleKind kind) {
+void expect_backward_stable(OracleKind kind, const std::vector<Matrices>& matrices = classes(),
+                            uint64_t count = kMatrices) {
   const double eps = std::numeric_limits<T>::epsilon(), bound = 50 * eps;
-  for (const Matrices& c : classes()) {
+  for (const Matrices& c : matrices) {
     SCOPED_TRACE(c.name);
-    const Errors worst = worst_errors<T>(oracle_of(kind), c);
+    const Errors worst = worst_errors<T>(oracle_of(kind), c, count);
     // Values beneath the format's precision are noise: they may come out as anything in [0, 1].
     if (c.condition < 0.1 / eps) {
       EXPECT_LE(worst.orthogonality, bound);
@@ -255,6 +266,13 @@ TEST(Oracles, ZoloIsBackwardStableInDouble) {
 TEST(Oracles, ZoloIsBackwardStableInSingle) {
   expect_backward_stable<float>(OracleKind::zolo_pd);
 }
+TEST(Oracles, RationalOraclesAreBackwardStableOnLargeMatrices) {
+  for (const OracleKind kind : {OracleKind::qdwh, OracleKind::zolo_pd}) {
+    SCOPED_TRACE(static_cast<int>(kind));
+    expect_backward_stable<float>(kind, large_classes(), kLargeMatrices);
+  }
+}
+
 TEST(Oracles, SvdIsBackwardStableInDouble) {
   expect_backward_stable<double>(OracleKind::svd);
 }

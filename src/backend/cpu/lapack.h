@@ -17,10 +17,7 @@
                             const blasint* lwork, blasint* info);                                           \
   extern "C" void p##orgqr_(const blasint* m, const blasint* n, const blasint* k, T* a, const blasint* lda, \
                             const T* tau, T* work, const blasint* lwork, blasint* info);                    \
-  extern "C" void p##potrf_(const char* uplo, const blasint* n, T* a, const blasint* lda, blasint* info);   \
-  extern "C" void p##trsm_(const char* side, const char* uplo, const char* trans, const char* diagonal,     \
-                           const blasint* m, const blasint* n, const T* alpha, const T* a,                  \
-                           const blasint* lda, T* b, const blasint* ldb)
+  extern "C" void p##potrf_(const char* uplo, const blasint* n, T* a, const blasint* lda, blasint* info)
 POLAR_LAPACK(float, s);
 POLAR_LAPACK(double, d);
 #undef POLAR_LAPACK
@@ -48,7 +45,6 @@ struct Lapack<float> {
   static constexpr auto geqrf = sgeqrf_;
   static constexpr auto orgqr = sorgqr_;
   static constexpr auto potrf = spotrf_;
-  static constexpr auto trsm = strsm_;
 };
 template <>
 struct Lapack<double> {
@@ -57,7 +53,6 @@ struct Lapack<double> {
   static constexpr auto geqrf = dgeqrf_;
   static constexpr auto orgqr = dorgqr_;
   static constexpr auto potrf = dpotrf_;
-  static constexpr auto trsm = dtrsm_;
 };
 
 }  // namespace polar::cpu
