@@ -86,10 +86,10 @@ Timing step_row(Ops& ops, Report& report, const Sizes& sizes, const GroupConfig&
 void rank_rows(Ops& ops, Report& report, const Sizes& sizes, const GroupConfig& rule, int ranks,
                const Timing& all) {
   const ParameterRegistry registry = make_registry(sizes.model);
-  std::vector<bool> is_matrix;
+  std::vector<double> costs;
   for (const Parameter& parameter : registry.parameters())
-    is_matrix.push_back(parameter.role == Role::matrix);
-  const ShardPlan shards(registry, is_matrix, {.world_size = ranks});
+    costs.push_back(parameter.role == Role::matrix ? owner_cost(rule, parameter) : 0.0);
+  const ShardPlan shards(registry, costs, {.world_size = ranks});
   std::vector<std::vector<Parameter>> owned(static_cast<size_t>(ranks));
   for (size_t b = 0; b < shards.matrix_buckets(); ++b)
     for (const Bucket::Piece& piece : shards.buckets()[b].pieces)

@@ -90,7 +90,7 @@ void print_shards(const RunPlan& plan) {
   const ShardPlan& shards = *plan.shards;
   std::printf("\nsharing among %d ranks (the memory above is rank 0's)\n%s", shards.world_size(),
               shards.table().c_str());
-  std::printf("\nmatrices: %lld layers a bucket, padding %.3f, largest polar load %.3f of the mean\n",
+  std::printf("\nmatrices: %lld layers a bucket, padding %.3f, largest load %.3f of the mean\n",
               static_cast<long long>(shards.layers_per_bucket()), shards.padding(), shards.imbalance());
   std::printf("a rank sends %s a step: gradients to their owners%s, weights back\n",
               format_bytes(static_cast<size_t>(plan.bytes_sent())).c_str(),

@@ -239,7 +239,7 @@ void MatrixGroup::update(const Work& work, const Tensor& direction) const {
                           .scale = nuclear ? work.scratch.nuclear.slice(0, {batch.shape[0]}) : Tensor{},
                           .exponent = config_.scale.alpha,
                           .lr = work.lr,
-                          .multiplier = multiplier(config_.scale, parts_[batch.begin].shape),
+                          .multiplier = multiplier(config_.scale, parts_[batch.begin].sides),
                           .weight_decay = config_.weight_decay,
                           .control = work.tensors.control,
                           .weight = work.tensors.weights,
@@ -260,7 +260,9 @@ std::vector<StateTensor> MatrixGroup::state() const {
       // Heads lie one after the other in the state as they do in the parameter.
       if (config_.momentum.kind != MomentumKind::none)
         list.push_back({"matrix.momentum:" + member.name,
-                        momentum_.slice(batch.state_offset + place * one.count(), member.shape), 0, true});
+                        momentum_.slice(batch.state_offset + place * one.count(),
+                                        member.whole() ? member.shape : Shape{member.count}),
+                        member.begin, member.whole()});
       if (config_.neuron_beta > 0.0)
         list.push_back({"matrix.neurons:" + member.name,
                         neurons_.slice(batch.neuron_offset + place * neurons,
@@ -302,7 +304,7 @@ Rule MatrixGroup::rule(const Member& member) const {
   if (config_.per_head && member.heads > 1) rule.method += fmt::format(", {} heads", member.heads);
   if (config_.cautious_decay) rule.method += ", cautious decay";
   rule.scale =
-      fmt::format("{} -> x{:.4g}", name_of(config_.scale.kind), multiplier(config_.scale, part.shape));
+      fmt::format("{} -> x{:.4g}", name_of(config_.scale.kind), multiplier(config_.scale, part.sides));
   if (config_.scale.kind == ScaleKind::nuclear) {
     rule.scale += momentum.kind == MomentumKind::polar_first ? " <U,G>" : " <U,M>";
     if (config_.scale.alpha != 1.0) rule.scale += fmt::format("^{}", config_.scale.alpha);

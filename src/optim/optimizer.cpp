@@ -98,6 +98,32 @@ std::vector<std::vector<Member>> owned_parameters(const ParameterRegistry& regis
   return owned;
 }
 
+// Elements pass through the memory some times, which takes as long as some hundred FLOPs each; five steps of
+// a polar factor are seven FLOPs a unit.
+constexpr double kElementCost = 64.0, kFlopsOfUnit = 7.0;
+
+// Squares of a side d, with the other side o: a product for the averages, two to precondition with Shampoo's
+// root, four to go into SOAP's bases and back; and once in so many steps eigenvectors, or a QR and the turn
+// of the momentum.
+double preconditioned_cost(const GroupConfig& group, const Shape& shape) {
+  double flops = 0.0;
+  for (const int side : {0, 1}) {
+    const auto d = static_cast<double>(shape[side]), o = static_cast<double>(shape[1 - side]);
+    if (shape[side] > group.max_dimension) continue;
+    const bool soap = group.type == GroupType::soap;
+    const double renewal = soap ? 7.0 * d * d * d + 2.0 * d * d * o : 11.0 * d * d * d;
+    flops += (soap ? 6.0 : 4.0) * d * d * o + renewal / static_cast<double>(group.precondition_frequency);
+  }
+  return flops / kFlopsOfUnit;
+}
+
+// Sign and identity take every element by itself, but for <U, M>. Matrices of layers stay whole all the same:
+// cut parameters travel in one bucket after the backward pass, those of layers during it.
+bool may_be_cut(const GroupConfig& group, const Parameter& parameter) {
+  return group.scale.kind != ScaleKind::nuclear &&
+         (parameter.shape.rank() == 1 || layer_of(parameter.name) < 0);
+}
+
 }  // namespace
 
 std::string family_of(const std::string& name) {
@@ -113,11 +139,23 @@ std::string family_of(const std::string& name) {
   return family;
 }
 
-std::vector<bool> matrix_parameters(const OptimizerConfig& config, const ParameterRegistry& registry) {
-  std::vector<bool> matrices;
-  for (const int group : route_parameters(config.groups, registry))
-    matrices.push_back(config.groups[static_cast<size_t>(group)].type != GroupType::adamw);
-  return matrices;
+double owner_cost(const GroupConfig& group, const Parameter& parameter) {
+  if (group.type == GroupType::adamw) return 0.0;
+  if (group.type != GroupType::matrix) return preconditioned_cost(group, parameter.shape);
+  if (takes_vectors(group.oracle.kind))
+    return may_be_cut(group, parameter) ? 0.0 : kElementCost * static_cast<double>(parameter.count());
+  const auto heads = static_cast<double>(group.per_head ? parameter.heads : 1);
+  const auto m = static_cast<double>(parameter.shape[0]) / heads, n = static_cast<double>(parameter.shape[1]);
+  const double s = std::min(m, n), l = std::max(m, n);
+  return heads * (s * s * (2.0 * l + s));
+}
+
+std::vector<double> owner_costs(const OptimizerConfig& config, const ParameterRegistry& registry) {
+  std::vector<double> costs;
+  const std::vector<int> routes = route_parameters(config.groups, registry);
+  for (size_t i = 0; i < routes.size(); ++i)
+    costs.push_back(owner_cost(config.groups[static_cast<size_t>(routes[i])], registry.parameters()[i]));
+  return costs;
 }
 
 Optimizer::Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedule,

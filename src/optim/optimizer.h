@@ -87,7 +87,11 @@ class Optimizer {
 // "model.layers.11.mlp.up_proj.weight" -> "model.layers.*.mlp.up_proj.weight": parts that are all digits.
 std::string family_of(const std::string& parameter);
 
-// By parameter index: whether a matrix group has it. Errors: those of route_parameters.
-std::vector<bool> matrix_parameters(const OptimizerConfig& config, const ParameterRegistry& registry);
+// What a step costs the owner of a parameter that is never cut, 0 for one that is: those of adamw, and
+// vectors and what is of no layer of element-wise rules. With sides s <= l the unit is that of a polar step,
+// s^2 (2 l + s) (of each head, if by heads).
+double owner_cost(const GroupConfig& group, const Parameter& parameter);
+// By parameter index, each with its group. Errors: those of route_parameters.
+std::vector<double> owner_costs(const OptimizerConfig& config, const ParameterRegistry& registry);
 
 }  // namespace polar

@@ -20,12 +20,6 @@ int64_t aligned(int64_t elements) {
   return (elements + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-double polar_cost(const Shape& shape) {
-  const auto m = static_cast<double>(shape[0]), n = static_cast<double>(shape[1]);
-  const double s = std::min(m, n), l = std::max(m, n);
-  return s * s * (2.0 * l + s);
-}
-
 double largest_over_mean(const std::vector<double>& loads) {
   const double sum = std::accumulate(loads.begin(), loads.end(), 0.0);
   const double largest = *std::max_element(loads.begin(), loads.end());
@@ -42,14 +36,13 @@ struct Assignment {
 
 // The least loaded rank whose part stays within `slack` times the mean (or the largest matrix); where none
 // does, the one of the smallest part. A small slack is for little padding, a large one for equal loads.
-Assignment assign(const ParameterRegistry& registry, const std::vector<int>& matrices,
-                  std::vector<double> loads, double slack) {
+Assignment assign(const ParameterRegistry& registry, const std::vector<double>& costs,
+                  const std::vector<int>& matrices, std::vector<double> loads, double slack) {
   const size_t ranks = loads.size();
+  const auto cost = [&](size_t i) { return costs[static_cast<size_t>(matrices[i])]; };
   std::vector<size_t> order(matrices.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return polar_cost(registry[matrices[a]].shape) > polar_cost(registry[matrices[b]].shape);
-  });
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return cost(a) > cost(b); });
   int64_t total = 0, largest = 0;
   for (const int index : matrices) {
     total += aligned(registry[index].count());
@@ -70,7 +63,7 @@ Assignment assign(const ParameterRegistry& registry, const std::vector<int>& mat
       if (key(rank) < key(owner)) owner = rank;
     out.owners[i] = static_cast<int>(owner);
     out.elements[owner] += count;
-    out.loads[owner] += polar_cost(registry[matrices[i]].shape);
+    out.loads[owner] += cost(i);
   }
   return out;
 }
@@ -81,13 +74,13 @@ struct Division {
   double padding = 1.0, imbalance = 1.0;
 };
 
-Division divide(const ParameterRegistry& registry, const std::vector<std::vector<int>>& groups,
-                const ShardOptions& options, double slack) {
+Division divide(const ParameterRegistry& registry, const std::vector<double>& costs,
+                const std::vector<std::vector<int>>& groups, const ShardOptions& options, double slack) {
   Division out;
   std::vector<double> loads(static_cast<size_t>(options.world_size));
   int64_t sent = 0, needed = 0;
   for (const std::vector<int>& matrices : groups) {
-    out.buckets.push_back(assign(registry, matrices, loads, slack));
+    out.buckets.push_back(assign(registry, costs, matrices, loads, slack));
     loads = out.buckets.back().loads;
     sent += options.world_size * out.buckets.back().part();
     for (const int index : matrices) needed += registry[index].count();
@@ -98,15 +91,15 @@ Division divide(const ParameterRegistry& registry, const std::vector<std::vector
 }
 
 // Of several slacks the one of least imbalance with little enough padding, else the one of least padding.
-Division best_division(const ParameterRegistry& registry, const std::vector<std::vector<int>>& groups,
-                       const ShardOptions& options) {
+Division best_division(const ParameterRegistry& registry, const std::vector<double>& costs,
+                       const std::vector<std::vector<int>>& groups, const ShardOptions& options) {
   std::optional<Division> best;
   const auto key = [&](const Division& d) {
     const bool enough = d.padding <= options.max_padding;
     return enough ? std::tuple(0, d.imbalance, d.padding) : std::tuple(1, d.padding, d.imbalance);
   };
   for (const double slack : {1e9, 1.15, 1.05, 1.0}) {
-    Division division = divide(registry, groups, options, slack);
+    Division division = divide(registry, costs, groups, options, slack);
     if (!best || key(division) < key(*best)) best = std::move(division);
   }
   return *best;
@@ -139,14 +132,14 @@ struct ShardPlan::Layered {
   }
 };
 
-ShardPlan::ShardPlan(const ParameterRegistry& registry, const std::vector<bool>& is_matrix,
+ShardPlan::ShardPlan(const ParameterRegistry& registry, std::vector<double> costs,
                      const ShardOptions& options)
-    : registry_(registry), options_(options) {
+    : registry_(registry), costs_(std::move(costs)), options_(options) {
   if (options.world_size < 1) fail_usage("sharding over {} ranks: expected at least 1", options.world_size);
   std::map<int64_t, std::vector<int>, std::greater<>> layers;
   std::vector<int> elements, head;
   for (int i = 0; i < static_cast<int>(registry.parameters().size()); ++i)
-    if (is_matrix[static_cast<size_t>(i)])
+    if (costs_[static_cast<size_t>(i)] > 0.0)
       layers[std::max<int64_t>(layer_of(registry[i].name), 0)].push_back(i);
     else
       (registry[i].role == Role::head ? head : elements).push_back(i);
@@ -168,12 +161,12 @@ ShardPlan::ShardPlan(const ParameterRegistry& registry, const std::vector<bool>&
 
 void ShardPlan::choose_layers(const Layered& layered) {
   const auto layers = static_cast<int64_t>(layered.matrices.size());
-  const double least = divide(registry_, layered.grouped(layers), options_, 1e9).imbalance;
+  const double least = divide(registry_, costs_, layered.grouped(layers), options_, 1e9).imbalance;
   // Enough padding and nearly the best balance there is; enough padding; the least.
   int64_t padded = 0, best = 1;
   double best_padding = std::numeric_limits<double>::infinity();
   for (int64_t k = 1; k <= std::max<int64_t>(layers / 2, 1); ++k) {
-    const Division division = best_division(registry_, layered.grouped(k), options_);
+    const Division division = best_division(registry_, costs_, layered.grouped(k), options_);
     if (division.padding < best_padding) {
       best_padding = division.padding;
       best = k;
@@ -190,7 +183,7 @@ void ShardPlan::choose_layers(const Layered& layered) {
 
 void ShardPlan::add_matrices(const Layered& layered, int64_t layers_per_bucket) {
   const std::vector<std::vector<int>> groups = layered.grouped(layers_per_bucket);
-  const Division division = best_division(registry_, groups, options_);
+  const Division division = best_division(registry_, costs_, groups, options_);
   for (size_t b = 0; b < groups.size(); ++b) {
     const size_t first = b * static_cast<size_t>(layers_per_bucket);
     const size_t last = std::min(first + static_cast<size_t>(layers_per_bucket), layered.numbers.size()) - 1;
@@ -291,7 +284,7 @@ std::string ShardPlan::table() const {
                        static_cast<double>(options_.world_size * bucket.part) / static_cast<double>(needed));
   }
   const double mean = std::accumulate(loads_.begin(), loads_.end(), 0.0) / static_cast<double>(loads_.size());
-  out += fmt::format("\n{:<6} {:>9} {:>16} {:>12}\n", "rank", "matrices", "elements", "polar load");
+  out += fmt::format("\n{:<6} {:>9} {:>16} {:>12}\n", "rank", "matrices", "elements", "load");
   for (size_t rank = 0; rank < loads_.size(); ++rank)
     out += fmt::format("{:<6} {:>9} {:>16} {:>12.3f}\n", rank, matrices[rank], elements[rank],
                        mean == 0.0 ? 1.0 : loads_[rank] / mean);

@@ -1,11 +1,11 @@
 // Which rank owns which parameter, and in which buckets gradients travel to their owners and weights back.
 //
-// Matrices of matrix groups are never cut: they lie whole in the part of their owner, in buckets of
-// consecutive layers in the order of the backward pass. Within a bucket they go, the most expensive first, to
-// the least loaded rank (longest processing time first), with the loads of the buckets before carried over;
-// the load is the cost of a polar step, s^2 (2 l + s) for sides s <= l. All other parameters are cut into
-// equal ranges of elements; an untied head, whose gradient is complete first and whose weight is needed last,
-// in a bucket of its own.
+// Matrices, which is what is not cut, lie whole in the part of their owner, in buckets of consecutive layers
+// in the order of the backward pass. Within a bucket they go, the most expensive first, to the least loaded
+// rank (longest processing time first), with the loads of the buckets before carried over; what a step of
+// each costs, owner_costs of optim/optimizer.h knows. All other parameters are cut into equal ranges of
+// elements; an untied head, whose gradient is complete first and whose weight is needed last, in a bucket of
+// its own.
 //
 // A bucket is N parts of equal length, part r for rank r: reduce-scatter takes it to the owners, all-gather
 // back. What a part is longer than its pieces is padding. The plan is a pure function of its arguments: the
@@ -44,10 +44,9 @@ struct Bucket {
 
 class ShardPlan {
  public:
-  // `is_matrix`: by parameter index, whether a matrix group has it. Error (exit code 2) for a world size
-  // below 1.
-  ShardPlan(const ParameterRegistry& registry, const std::vector<bool>& is_matrix,
-            const ShardOptions& options);
+  // `costs`: by parameter index, what the owner's step costs, in any unit; 0 for what is cut. Error (exit
+  // code 2) for a world size below 1.
+  ShardPlan(const ParameterRegistry& registry, std::vector<double> costs, const ShardOptions& options);
 
   int world_size() const { return options_.world_size; }
   int64_t layers_per_bucket() const { return layers_per_bucket_; }
@@ -65,7 +64,7 @@ class ShardPlan {
   double padding() const;
   // The largest load of a rank over the mean, at least 1.
   double imbalance() const;
-  // Polar work of each rank, in units of s^2 (2 l + s).
+  // The sum of each rank's costs.
   const std::vector<double>& loads() const { return loads_; }
   // Ring elements that a rank sends in a step: a reduce-scatter and an all-gather of every bucket.
   int64_t elements_sent() const;
@@ -82,6 +81,7 @@ class ShardPlan {
   void choose_layers(const Layered& layered);
 
   const ParameterRegistry& registry_;
+  std::vector<double> costs_;
   ShardOptions options_;
   int64_t layers_per_bucket_ = 0;
   std::vector<Bucket> buckets_;

@@ -46,7 +46,7 @@ int64_t micro(const Experiment& e, int world_size) {
 
 std::optional<ShardPlan> make_shards(const Experiment& e, const ParameterRegistry& registry, int world_size) {
   if (world_size == 1) return std::nullopt;
-  return ShardPlan(registry, matrix_parameters(e.optimizer, registry), {.world_size = world_size});
+  return ShardPlan(registry, owner_costs(e.optimizer, registry), {.world_size = world_size});
 }
 
 InputIds plan_input(MemoryPlan& memory, const std::string& name, int64_t rows, int64_t time,

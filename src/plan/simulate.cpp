@@ -83,7 +83,7 @@ struct RankSimulator::State {
                  all_sequences, ranks);
     sequences = all_sequences / ranks;
     collective_seconds(hardware, ranks, 0.0);  // says if there is no network
-    if (ranks > 1) shards.emplace(registry(), matrix_parameters(optimizer, registry()), ShardOptions{ranks});
+    if (ranks > 1) shards.emplace(registry(), owner_costs(optimizer, registry()), ShardOptions{ranks});
     const std::vector<UpdateCost> updates =
         update_costs(optimizer, registry(), shards ? &*shards : nullptr, bf16 ? 2 : 0, rates);
     update = *std::max_element(updates.begin(), updates.end(),

@@ -6,6 +6,7 @@
 #include "config/reader.h"
 #include "errors.h"
 #include "model/registry.h"
+#include "optim/optimizer.h"
 #include "optim/oracle.h"
 
 namespace polar::test {
@@ -163,7 +164,8 @@ TEST(StepCost, TheSlowestRankOwnsTheMost) {
   optimizer.groups.push_back(group("muon"));
   optimizer.groups[0].oracle.products = "full";
   const double flops = Oracle(optimizer.groups[0].oracle).flops(96, 64);
-  const ShardPlan shards(registry, std::vector<bool>(6, true), {.world_size = 4, .layers_per_bucket = 6});
+  const ShardPlan shards(registry, owner_costs(optimizer, registry),
+                         {.world_size = 4, .layers_per_bucket = 6});
   const DeviceRates rates = only(&DeviceRates::polar_full, 1.0);
   const std::vector<UpdateCost> costs = update_costs(optimizer, registry, &shards, 0, rates);
   ASSERT_EQ(costs.size(), 4u);
@@ -190,7 +192,7 @@ TEST(StepCost, ElementWiseParametersTakeTheirBytes) {
   optimizer.groups.push_back(group("adamw"));
   const DeviceRates rates = only(&DeviceRates::memory, 1.0);
   EXPECT_DOUBLE_EQ(update_costs(optimizer, registry, nullptr, 2, rates).at(0).element_wise, 6400.0 * 34.0);
-  const ShardPlan shards(registry, {false}, {.world_size = 2});
+  const ShardPlan shards(registry, {0.0}, {.world_size = 2});
   for (const UpdateCost& cost : update_costs(optimizer, registry, &shards, 2, rates))
     EXPECT_DOUBLE_EQ(cost.element_wise, 3200.0 * 34.0);
 }

@@ -155,7 +155,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"NorMuon",
              {"optimizer.groups.0.lr=5e-3", "optimizer.groups.0.neuron_beta=0.95",
               "optimizer.groups.0.per_head=true", "optimizer.groups.0.momentum.warmup_steps=10"}},
-        Case{"Sgd", {"optimizer.groups.0.type=sgd", "optimizer.groups.0.lr=1e-2"}}),
+        Case{"Sgd",
+             {"optimizer.groups.0.type=sgd", "optimizer.groups.0.lr=1e-2", "optimizer.groups.1.type=sgd",
+              "optimizer.groups.1.scale.kind=spectral"}}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST_P(Optimizers, ShardedGradientsChangeNothing) {
@@ -222,7 +224,9 @@ TEST_P(SignRules, DifferInFewElements) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Ranks, SignRules,
-    testing::Values(Case{"Lion", {"optimizer.groups.0.type=lion", "optimizer.groups.0.lr=1e-4"}},
+    testing::Values(Case{"Lion",
+                         {"optimizer.groups.0.type=lion", "optimizer.groups.0.lr=1e-4",
+                          "optimizer.groups.1.type=lion"}},
                     Case{"SignSgd", {"optimizer.groups.0.type=signsgd", "optimizer.groups.0.lr=1e-3"}}),
     [](const auto& test) { return std::string(test.param.name); });
 
