@@ -135,7 +135,13 @@ void hand_over_part(const fs::path& parts, const CheckpointContent& content) {
     }
     throw;
   }
-  write_file_atomically(note_of(parts, content.part.rank), note.dump());
+  try {
+    write_file_atomically(note_of(parts, content.part.rank), note.dump());
+  } catch (const Error&) {
+    // Rank 0 may see the last note as soon as it has its name, take the parts and remove their directory,
+    // while that is still being flushed here. Had it not seen it, it would say that this part is missing.
+    if (fs::exists(parts)) throw;
+  }
 }
 
 void gather_parts(const fs::path& dir, const fs::path& parts, const CheckpointContent& content,

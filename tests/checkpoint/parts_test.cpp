@@ -5,6 +5,7 @@
 
 #include <thread>
 
+#include "base/file.h"
 #include "checkpoint/sample.h"
 #include "errors.h"
 #include "temporary.h"
@@ -60,6 +61,21 @@ TEST_F(Parts, AllOfThemMakeOneCheckpoint) {
   EXPECT_THAT(verify(dir), IsEmpty());
   EXPECT_EQ(TensorSource(dir).names().size(), static_cast<size_t>(kRanks));
   EXPECT_FALSE(fs::exists(parts()));
+}
+
+// Rank 0 takes the part as soon as the note has its name, while the note's directory is still being flushed.
+TEST_F(Parts, ATakenPartIsNoFailure) {
+  save(2);
+  set_file_fault([&](std::string_view operation, const fs::path& path) {
+    if (operation != "rename" || path.filename() != "rank-1.json") return;
+    fs::rename(path.string() + ".tmp", path);
+    while (fs::exists(parts())) std::this_thread::sleep_for(1ms);
+  });
+  std::thread rank_0([&] { save(0); });
+  EXPECT_NO_THROW(save(1));
+  rank_0.join();
+  set_file_fault({});
+  EXPECT_THAT(verify(checkpoint_dir(run_.path(), kStep)), IsEmpty());
 }
 
 TEST_F(Parts, AFailureIsSeenThoughARankBeforeItIsStillMissing) {
