@@ -177,35 +177,40 @@ Optimizer::Optimizer(const OptimizerConfig& config, const ScheduleConfig& schedu
   }
 }
 
-// bf16 where the device has it and every matrix group takes reduced products, as published Muon does.
-DType Optimizer::polar_dtype(const Ops& ops) const {
-  if (dtype_ != DType::f32 || !ops.supports(DType::bf16)) return dtype_;
-  for (const auto& group : groups_)
-    if (group->config().type == GroupType::matrix && !takes_reduced_products(group->config().oracle))
-      return dtype_;
-  return DType::bf16;
+// bf16 where the device has it and the group takes reduced products, as published Muon does.
+bool Optimizer::iterates_in_bf16(const GroupConfig& group, const Ops& ops) const {
+  return dtype_ == DType::f32 && ops.supports(DType::bf16) && group.type == GroupType::matrix &&
+         takes_reduced_products(group.oracle);
 }
 
 void Optimizer::plan(MemoryPlan& memory, const Ops& ops) {
-  scratch_.set_dtype(polar_dtype(ops));
-  for (const auto& group : groups_) group->plan(memory, ops, scratch_);
+  scratch_.set_dtype(dtype_);
+  bf16_scratch_.set_dtype(DType::bf16);
+  in_bf16_.clear();
+  for (const auto& group : groups_) {
+    in_bf16_.push_back(iterates_in_bf16(group->config(), ops));
+    group->plan(memory, ops, in_bf16_.back() ? bf16_scratch_ : scratch_);
+  }
   scratch_.plan(memory);
+  bf16_scratch_.plan(memory);
 }
 
 void Optimizer::bind(Ops& ops, const Arena& arena) {
   ops_ = &ops;
   for (const auto& group : groups_) group->bind(ops, arena);
   scratch_.bind(ops, arena);
+  bf16_scratch_.bind(ops, arena);
 }
 
 void Optimizer::step(const StepTensors& tensors, uint64_t phase) {
   scratch_.begin_step(*ops_, tensors.control);
+  bf16_scratch_.begin_step(*ops_, tensors.control);
   StepTensors of_group = tensors;
   for (size_t g = 0; g < groups_.size(); ++g) {
     const auto place = static_cast<int64_t>(g);
     if (tensors.betas) of_group.betas = tensors.betas.slice(place, {1});
     of_group.phase = g < kPhases ? static_cast<GroupPhase>(phase >> (2 * g) & 3U) : GroupPhase::plain;
-    groups_[g]->step(*ops_, tensors.learning_rates.slice(place, {1}), of_group, scratch_);
+    groups_[g]->step(*ops_, tensors.learning_rates.slice(place, {1}), of_group, scratch_of(g));
   }
 }
 
@@ -220,7 +225,7 @@ std::optional<Diagnosis> Optimizer::diagnose(const std::string& parameter, int64
                                              const StepTensors& tensors, const Spectrum& spectrum) const {
   for (size_t g = 0; g < groups_.size(); ++g)
     if (auto found = groups_[g]->diagnose(*ops_, parameter, learning_rate(g, step), beta(g, step), tensors,
-                                          scratch_, spectrum))
+                                          scratch_of(g), spectrum))
       return found;
   return std::nullopt;
 }

@@ -74,13 +74,16 @@ class Optimizer {
   std::string table() const;
 
  private:
-  DType polar_dtype(const Ops& ops) const;
+  bool iterates_in_bf16(const GroupConfig& group, const Ops& ops) const;
+  const MatrixScratch& scratch_of(size_t group) const { return in_bf16_[group] ? bf16_scratch_ : scratch_; }
 
   std::vector<std::unique_ptr<Group>> groups_;
   std::vector<ScheduleConfig> schedules_;
   int64_t max_steps_;
   DType dtype_;
-  MatrixScratch scratch_;
+  // A space for each format: what a group left in a shared one would be no numbers to the next.
+  MatrixScratch scratch_, bf16_scratch_;
+  std::vector<bool> in_bf16_;  // by group: which it has
   Ops* ops_ = nullptr;
 };
 

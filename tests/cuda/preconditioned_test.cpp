@@ -7,9 +7,8 @@
 #include "base/error.h"
 #include "config/reader.h"
 #include "cuda/both.h"
+#include "cuda/steps.h"
 #include "errors.h"
-#include "ops/memory.h"
-#include "optim/optimizer.h"
 
 namespace polar::cuda::test {
 namespace {
@@ -119,92 +118,22 @@ TEST(CudaSymmetricPower, WithAShift) {
 
 // --- whole steps ---
 
-const std::vector<std::pair<std::string, Shape>> kModel = {
-    {"attn", {8, 8}}, {"up", {12, 6}}, {"long", {5, 30}}};
-
-// An optimizer on one backend, whose work is repeated phase by phase as the trainer repeats it.
-class Steps {
- public:
-  Steps(Ops& ops, const char* type) : ops_(ops), optimizer_(config(type), {}, registry(), 100, DType::f32) {
-    const Shape flat{registry().flat_count()};
-    const auto add = [&](const char* name, DType dtype, const Shape& shape) {
-      return plan_.add("p", name, dtype, shape);
-    };
-    const std::array ids{add("parameters", DType::f32, flat), add("gradients", DType::f32, flat),
-                         add("control", DType::f64, {kControlSize}), add("rates", DType::f64, {1})};
-    optimizer_.plan(plan_, ops);
-    memory_.emplace(plan_, ops, MemoryKind::device);
-    optimizer_.bind(ops, memory_->arena());
-    parameters_ = (*memory_)[ids[0]];
-    gradients_ = (*memory_)[ids[1]];
-    control_ = (*memory_)[ids[2]];
-    rates_ = (*memory_)[ids[3]];
-    ops.fill(parameters_, 0.0);
-    ops.fill(rates_, 0.01);
-  }
-  void step(uint64_t seed, bool apply = true) {
-    std::vector<float> gradients(static_cast<size_t>(gradients_.count()));
-    for (size_t i = 0; i < gradients.size(); ++i)
-      gradients[i] = apply ? static_cast<float>(random_normal(3, seed, i)) : NAN;
-    ops_.upload(gradients_, gradients.data());
-    const uint64_t phase = optimizer_.phase(applied_);
-    applied_ += apply ? 1 : 0;
-    Values control(kControlSize);
-    control[kControlApply] = apply ? 1.0 : 0.0;
-    control[kControlGradientScale] = 0.5;
-    control[kControlAppliedSteps] = static_cast<double>(applied_);
-    ops_.upload(control_, control.data());
-    std::unique_ptr<Repeated>& work = works_[phase];
-    if (!work)
-      work = ops_.repeat([this, phase] {
-        optimizer_.step({.parameters = parameters_,
-                         .gradients = gradients_,
-                         .weights = {},
-                         .control = control_,
-                         .learning_rates = rates_},
-                        phase);
-      });
-    work->run();
-  }
-  std::vector<float> parameters() {
-    std::vector<float> values(static_cast<size_t>(parameters_.count()));
-    ops_.download(values.data(), parameters_);
-    return values;
-  }
-  size_t planned_bytes() const { return plan_.total_bytes(); }
-  size_t phases() const { return works_.size(); }
-
- private:
-  static ParameterRegistry registry() {
-    ParameterRegistry registry;
-    for (const auto& [name, shape] : kModel) registry.add(name, Role::matrix, shape);
-    return registry;
-  }
-  static OptimizerConfig config(const char* type) {
-    GroupConfig group = group_defaults(type);
-    group.match = {"*"};
-    group.eps = 1e-3;
-    group.precondition_frequency = 3;
-    group.max_dimension = 8;
-    group.weight_decay = 0.1;
-    return {.groups = {group}};
-  }
-
-  Ops& ops_;
-  Optimizer optimizer_;
-  MemoryPlan plan_;
-  std::optional<PlannedMemory> memory_;
-  Tensor parameters_, gradients_, control_, rates_;
-  std::map<uint64_t, std::unique_ptr<Repeated>> works_;
-  int64_t applied_ = 0;
-};
+OptimizerConfig config(const char* type) {
+  GroupConfig group = group_defaults(type);
+  group.match = {"*"};
+  group.eps = 1e-3;
+  group.precondition_frequency = 3;
+  group.max_dimension = 8;
+  group.weight_decay = 0.1;
+  return {.groups = {group}};
+}
 
 // With steps in between that the control skips; long enough for every kind of step to be captured and
 // replayed. max_dimension leaves no square without full rank, whose null vectors would be anybody's.
 TEST(CudaPreconditioned, StepsAreThoseOfTheCpu) {
   for (const char* type : {"shampoo", "soap"}) {
     Both both;
-    Steps cpu(both.cpu, type), cuda(both.cuda, type);
+    Steps cpu(both.cpu, config(type)), cuda(both.cuda, config(type));
     for (uint64_t step = 0; step < 10; ++step)
       for (Steps* steps : {&cpu, &cuda}) {
         steps->step(step);
@@ -231,7 +160,7 @@ TEST(CudaPreconditioned, TheDeviceGivesWhatThePlanSays) {
     };
     const size_t before = free_bytes();
     CudaOps ops;
-    Steps steps(ops, type);
+    Steps steps(ops, config(type));
     for (uint64_t step = 0; step < 5; ++step) steps.step(step);
     EXPECT_EQ(before - free_bytes(), steps.planned_bytes() + ops.own_workspace()) << type;
   }
@@ -242,7 +171,7 @@ TEST(CudaPreconditioned, TheSameBitsTwice) {
     std::set<std::vector<float>> results;
     for (int run = 0; run < 2; ++run) {
       Both both;
-      Steps steps(both.cuda, type);
+      Steps steps(both.cuda, config(type));
       for (uint64_t step = 0; step < 6; ++step) steps.step(step);
       results.insert(steps.parameters());
     }
