@@ -27,6 +27,17 @@ constexpr double kUpdateLaunches = 4.0;     // momentum, normalize, inner produc
 double matrix_bytes(double polar_element) {
   return 12.0 + 5.0 * polar_element + 8.0;
 }
+// The same of a rule without products: gradient read, momentum read and written, what the oracle sees
+// written, its sign taken, <sign, M> of it and a copy; direction read, parameter read and written.
+double vector_bytes(const GroupConfig& group) {
+  return 4.0 + (group.momentum.kind == MomentumKind::none ? 0.0 : 8.0) + 4.0 +
+         (group.oracle.kind == OracleKind::sign ? 8.0 : 0.0) +
+         (group.scale.kind == ScaleKind::nuclear ? 16.0 : 0.0) + 12.0;
+}
+double vector_launches(const GroupConfig& group) {  // momentum, update, sign; copy and inner product
+  return 2.0 + (group.oracle.kind == OracleKind::sign ? 1.0 : 0.0) +
+         (group.scale.kind == ScaleKind::nuclear ? 2.0 : 0.0);
+}
 constexpr double kAdamBytes = 28.0;  // gradient read; both moments and the parameter read and written
 
 class ModelCosts {
@@ -187,11 +198,14 @@ std::vector<UpdateCost> update_costs(const OptimizerConfig& optimizer, const Par
   for (const GroupConfig& group : optimizer.groups) {
     oracles.emplace_back(group.oracle);
     if (group.type == GroupType::shampoo || group.type == GroupType::soap)
-      fail_usage("a simulation does not know what type {} costs; expected adamw, muon, polargrad or matrix",
+      fail_usage("a simulation does not know what type {} costs; expected adamw or a matrix type",
                  group.name);
-    if (group.type == GroupType::matrix && oracles.back().quintics().empty())
+    if (group.type == GroupType::matrix && oracles.back().quintics().empty() &&
+        !takes_vectors(group.oracle.kind))
       fail_usage(
-          "a simulation does not know what the oracle {} costs; expected newton_schulz or polar_express",
+          "a simulation does not know what the oracle {} costs; expected newton_schulz, polar_express, sign "
+          "or "
+          "identity",
           oracles.back().text());
   }
   std::vector<UpdateCost> costs(shards ? static_cast<size_t>(shards->world_size()) : 1);
@@ -203,9 +217,12 @@ std::vector<UpdateCost> update_costs(const OptimizerConfig& optimizer, const Par
     const GroupConfig& config = optimizer.groups[group];
     UpdateCost& cost = costs[rank];
     cost.element_wise += 4.0 * static_cast<double>(count) / rates.memory;  // the norm
-    if (config.type == GroupType::matrix) {
-      const bool first = met[rank].emplace(std::pair(shape[0], shape[1]), true).second;
-      add_matrix(cost, config.oracle, oracles[group], shape, first, copy, rates);
+    const auto first = [&] { return met[rank].emplace(std::pair(shape[0], shape[1]), true).second; };
+    if (config.type == GroupType::matrix && takes_vectors(config.oracle.kind)) {
+      cost.element_wise += (vector_bytes(config) + copy) * static_cast<double>(count) / rates.memory;
+      if (first()) cost.launches += vector_launches(config) * rates.launch;
+    } else if (config.type == GroupType::matrix) {
+      add_matrix(cost, config.oracle, oracles[group], shape, first(), copy, rates);
     } else {
       cost.element_wise += (kAdamBytes + copy) * static_cast<double>(count) / rates.memory;
       cost.launches += rates.launch;

@@ -60,7 +60,7 @@ struct UpdateCost {
 };
 // On every rank (with no plan: of the only one), by the owners of the sharding plan. `optimizer`: products
 // resolved to "full" or "reduced". `weight_copy`: bytes a parameter of a rounded copy (0: none). Error (exit
-// code 2): an oracle whose cost is not known (svd).
+// code 2): an oracle or a type whose rate is not known: what factorizes, Shampoo and SOAP.
 std::vector<UpdateCost> update_costs(const OptimizerConfig& optimizer, const ParameterRegistry& registry,
                                      const ShardPlan* shards, int64_t weight_copy, const DeviceRates& rates);
 

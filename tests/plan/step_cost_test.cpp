@@ -197,6 +197,26 @@ TEST(StepCost, ElementWiseParametersTakeTheirBytes) {
     EXPECT_DOUBLE_EQ(cost.element_wise, 3200.0 * 34.0);
 }
 
+// Lion: 4 gradient, 8 momentum, 4 + 8 sign, 12 update. SGD: no sign. Without momentum and with the norm of
+// the gradient: 16 for that, and no 8. Rules with equal shapes take them in one batch.
+TEST(StepCost, SoDoRulesWithoutProducts) {
+  ParameterRegistry registry;
+  registry.add("a.weight", Role::matrix, {100, 64});
+  registry.add("b.weight", Role::matrix, {100, 64});
+  registry.add("c.bias", Role::bias, {64});
+  for (const auto& [type, bytes, launches] :
+       {std::tuple{"lion", 36.0, 3.0}, {"sgd", 28.0, 2.0}, {"signsgd", 44.0, 5.0}}) {
+    OptimizerConfig optimizer;
+    optimizer.groups.push_back(group(type));
+    const auto cost = [&](double DeviceRates::*rate) {
+      return update_costs(optimizer, registry, nullptr, 2, only(rate, 1.0)).at(0);
+    };
+    EXPECT_DOUBLE_EQ(cost(&DeviceRates::memory).element_wise, 12864.0 * (bytes + 2.0 + 4.0)) << type;
+    EXPECT_DOUBLE_EQ(cost(&DeviceRates::launch).launches, 2.0 * launches) << type;
+    EXPECT_DOUBLE_EQ(cost(&DeviceRates::polar_full).polar, 0.0) << type;
+  }
+}
+
 TEST(StepCost, TypesOfUnknownCostAreRefused) {
   ParameterRegistry registry;
   registry.add("a.weight", Role::matrix, {8, 8});
