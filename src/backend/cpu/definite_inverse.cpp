@@ -84,6 +84,20 @@ void invert_lower(int64_t size, const Part<T>& l, T* scratch) {
   minus_lower_times(rest, h, l.at(h, h), product_of_two, l.at(h, 0));
 }
 
+// Rows `first` to `first + rows` of a symmetric matrix up to the diagonal, as lines of first + rows: to `to`,
+// and mirrored, in squares that stay in the L1 cache.
+template <class T>
+void put_symmetric(int64_t first, int64_t rows, const T* lines, const Part<T>& to) {
+  constexpr int64_t kSquare = 16;
+  const int64_t cols = first + rows;
+  for (int64_t i = 0; i < rows; ++i) std::copy_n(lines + i * cols, first + i + 1, to.at(first + i, 0).data);
+  for (int64_t i0 = 0; i0 < rows; i0 += kSquare)
+    for (int64_t j0 = 0; j0 < first + i0 + kSquare; j0 += kSquare)
+      for (int64_t j = j0; j < std::min(cols, j0 + kSquare); ++j)
+        for (int64_t i = std::max(i0, j - first + 1); i < std::min(rows, i0 + kSquare); ++i)
+          to.at(j, first + i).data[0] = lines[i * cols + j];
+}
+
 }  // namespace
 
 template <class T>
@@ -93,14 +107,13 @@ bool invert_definite(int64_t size, T* a, T* scratch) {
   Lapack<T>::potrf("U", &n, a, &n, &info);  // by columns the lower triangle is the upper one
   if (info != 0) return false;
   for (int64_t i = 0; i < size; ++i) std::fill(a + i * size + i + 1, a + (i + 1) * size, T{0});
-  const Part<T> x{a, size}, out{scratch, size};
+  const Part<T> x{a, size};
   invert_lower(size, x, scratch);
   for (int64_t i = 0; i < size; i += kBlock) {  // rows of X^T X: those of X above i are zero there
-    const int64_t rows = std::min(kBlock, size - i);
-    product(rows, i + rows, size - i, T{1}, x.at(i, i).operand(true), x.at(i, 0).operand(), out.at(i, 0));
+    const int64_t rows = std::min(kBlock, size - i), cols = i + rows;
+    product(rows, cols, size - i, T{1}, x.at(i, i).operand(true), x.at(i, 0).operand(), {scratch, cols});
+    put_symmetric(i, rows, scratch, x);  // where no later rows look
   }
-  for (int64_t i = 0; i < size; ++i)
-    for (int64_t j = 0; j <= i; ++j) a[i * size + j] = a[j * size + i] = scratch[i * size + j];
   return true;
 }
 
