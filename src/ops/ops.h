@@ -211,7 +211,8 @@ enum class PolarPrecision : uint8_t { full, reduced };
 enum class Factorization : uint8_t { cholesky, qr };
 
 // y = x (shift I + scale x^T x)^{-1} = (shift I + scale x x^T)^{-1} x: every singular value
-// sigma of x becomes sigma / (shift + scale sigma^2). For each of a batch of matrices.
+// sigma of x becomes sigma / (shift + scale sigma^2). For each of a batch of matrices; what is said of errors
+// is for norms ||x||_2 of about 1 at most, as the iterations have them.
 struct PolarResolvent {
   Tensor x;                         // (batch, m, n), f32 or f64
   Tensor y;                         // same shape, not x

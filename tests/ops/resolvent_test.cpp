@@ -81,14 +81,16 @@ Values resolvent(Device& device, DType dtype, const MatrixShape& s, const Values
 }
 
 // The bounds of src/backend/cpu/polar_resolvent.cpp in the Frobenius norm, for matrices of norm 1: those of
-// y's norm, 1 / (2 sqrt(scale shift)), times sqrt(s), and 2 for all constants. LAPACK's QR, beyond f64's
-// reach: that of an x which is off by 4 units, of which y makes 1 / shift.
+// y's norm, 1 / (2 sqrt(scale shift)), times sqrt(s). 2 for all constants but the 4 of an inverse rounded to
+// f32, which is 1: such roundings average out. LAPACK's QR, beyond f64's reach: that of an x which is off by
+// 4 units, of which y makes 1 / shift.
 double bound_of(const MatrixShape& s, const Weights& w) {
   const double root = std::sqrt(static_cast<double>(s.small())), condition = 1.0 + w.scale / w.shift,
                largest = 0.5 * root / std::sqrt(w.scale * w.shift);
   if (w.by == Factorization::cholesky) return 2.0 * kUnit * condition * largest;
   if (condition > 0x1p32) return 4.0 * kUnit * root / w.shift;
-  return 2.0 * (kUnit + condition * kUnit64) * largest;
+  const double rounded_inverse = w.scale / w.shift <= 625.0 ? std::sqrt(condition) : 0.0;
+  return ((2.0 + rounded_inverse) * kUnit + 2.0 * condition * kUnit64) * largest;
 }
 
 void expect_resolvent(const MatrixShape& s, const Weights& w) {

@@ -13,6 +13,10 @@
 // f32 that asks for the QR form has Z in f64 instead. Up to K = 2^32 its K u is at most 8 units of f32, a
 // smaller error than that of the QR in f32 in y itself (by sqrt(K), where x is near to a matrix of less
 // rank), and it takes half the FLOPs, all of them in products. Larger K, and f64, go to LAPACK's QR.
+//
+// Of an inverse that is known so well, rounding it to f32 and the product of that with x cost ||x|| u / shift
+// each, 4 sqrt(K) u of the largest y together. While that is no more than the 100 u which the Cholesky form
+// is granted, for K to 625, that product is one of f32: QDWH's second step from l = eps has 577.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -31,6 +35,7 @@ namespace {
 constexpr int64_t kMaximumSlots = 16;         // matrices at work at the same time
 constexpr blasint kBlock = 64;                // rows that LAPACK's blocked algorithms take together, at most
 constexpr double kLargestCondition = 0x1p32;  // of Z in f64 for a result in f32
+constexpr double kLargestRounded = 625.0;     // scale / shift for a product with the inverse in f32
 constexpr int64_t kDoubles = int64_t{256} << 20;  // bytes for matrices in f64 that are worked on together,
 constexpr int64_t kLeastGroup = 4;                // but at least so many
 
@@ -184,8 +189,15 @@ void solve_in_double(const PolarResolvent& args, const Sizes& sizes, int64_t fir
     too_ill[i] = 1.0 + args.scale / args.shift * trace(sizes.small, one) > kLargestCondition;
     return too_ill[i] || invert_shifted(sizes.small, args, one, y.as<double>() + i * matrix);
   });
-  polar_apply(x, 0.0, z, y, PolarPrecision::full);
-  cast(y, args.y.slice(first * matrix, shape));
+  const Tensor from = args.x.slice(first * matrix, shape), to = args.y.slice(first * matrix, shape);
+  if (args.scale / args.shift <= kLargestRounded) {
+    const Tensor inverse{y.data, DType::f32, z.shape};
+    cast(z, inverse);
+    polar_apply(from, 0.0, inverse, to, PolarPrecision::full);
+  } else {
+    polar_apply(x, 0.0, z, y, PolarPrecision::full);
+    cast(y, to);
+  }
   std::vector<int64_t> rest;
   for (int64_t i = 0; i < count; ++i)
     if (too_ill[i]) rest.push_back(first + i);
