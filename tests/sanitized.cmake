@@ -54,7 +54,7 @@ foreach(kind overruns races)
   list(TRANSFORM cuda_libraries REPLACE "polar_cuda_emulated" "polar_cuda_${kind}" OUTPUT_VARIABLE libraries)
   target_link_libraries(test_cuda_${kind} PRIVATE ${libraries})
 endforeach()
-set(left_out *Command* *Bits* *OfMany* *OfMillions *TheRing* CudaSolver*
+set(left_out *Command* *Ranks* CudaLaunches* *Bits* *OfMany* *OfMillions *TheRing* CudaSolver*
   CudaAttentionChoice*)  # which measures times
 polar_sanitized_test(cuda.overruns test_cuda_overruns 2 ${left_out} *EveryOrder* *AnyOrder* *FiveSteps* *TrainsInBf16*)
 polar_sanitized_test(cuda.races test_cuda_races 4 ${left_out} *Model* *Gemm* CudaRuntime* *Qwen* CudaAttention.Decoding*
