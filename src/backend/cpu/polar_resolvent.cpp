@@ -181,15 +181,17 @@ void solve_in_double(const PolarResolvent& args, const Sizes& sizes, int64_t fir
   double* const memory = args.workspace.as<double>();
   const Tensor x{memory, DType::f64, shape}, y{memory + count * matrix, DType::f64, shape},
       z{memory + 2 * count * matrix, DType::f64, {count, sizes.small, sizes.small}};
-  cast(args.x.slice(first * matrix, shape), x);
+  const Tensor from = args.x.slice(first * matrix, shape), to = args.y.slice(first * matrix, shape);
+  cast(from, x);
   polar_gram(x, z, PolarPrecision::full);
   bool too_ill[kMaximumSlots] = {};
   for_each_matrix(args, count, [&](int64_t i, int64_t) {
     double* const one = z.as<double>() + i * square;
     too_ill[i] = 1.0 + args.scale / args.shift * trace(sizes.small, one) > kLargestCondition;
-    return too_ill[i] || invert_shifted(sizes.small, args, one, y.as<double>() + i * matrix);
+    if (!too_ill[i]) return invert_shifted(sizes.small, args, one, y.as<double>() + i * matrix);
+    std::fill_n(one, square, 0.0);
+    return true;
   });
-  const Tensor from = args.x.slice(first * matrix, shape), to = args.y.slice(first * matrix, shape);
   if (args.scale / args.shift <= kLargestRounded) {
     const Tensor inverse{y.data, DType::f32, z.shape};
     cast(z, inverse);
