@@ -70,9 +70,12 @@ TEST_F(Nodes, FailureOnOneEndsAllWithItsCode) {
 }
 
 TEST_F(Nodes, StartAgainTogether) {
+  // The one that fails waits for what the other says before.
+  const std::string said = directory_ / "said";
   const std::string script =
       "echo try $TORCHELASTIC_RESTART_COUNT; test $TORCHELASTIC_RESTART_COUNT = 1 && exit 0; "
-      "test $RANK = 1 && exit 4; sleep 60";
+      "test $RANK = 0 && echo > " +
+      said + " && sleep 60; while ! test -e " + said + "; do sleep 0.01; done; exit 4";
   const auto first = node(0, script, {"--max-restarts", "1"}),
              second = node(1, script, {"--max-restarts", "1"});
   expect_end(*first, 0);
