@@ -29,7 +29,7 @@ inline std::string command_under_test(const char* of_build) {
 
 class Process {
  public:
-  // Starts the program; standard output and standard error go to one file.
+  // Starts the program with one thread; standard output and standard error go to one file.
   explicit Process(std::vector<std::string> command, const std::string& input = "") {
     const std::filesystem::path in = directory_.path() / "input";
     write_file_atomically(in, input);
@@ -40,6 +40,9 @@ class Process {
     dup2(open(in.c_str(), O_RDONLY), STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
     dup2(out, STDERR_FILENO);
+    // Tests and their processes share few cores, and with more threads than cores every barrier waits for the
+    // scheduler: a training step takes a hundred times as long.
+    setenv("OMP_NUM_THREADS", "1", 1);
     std::vector<char*> arguments;
     for (std::string& word : command) arguments.push_back(word.data());
     arguments.push_back(nullptr);

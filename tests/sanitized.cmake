@@ -13,7 +13,7 @@ function(polar_sanitized_test name program processes)
     add_test(NAME sanitized.${name}.${process} CONFIGURATIONS sanitized
       COMMAND ${program} --gtest_brief=1 --gtest_filter=-${left_out})
     set_tests_properties(sanitized.${name}.${process} PROPERTIES LABELS sanitized TIMEOUT 900 ENVIRONMENT
-      "OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive;OPENBLAS_NUM_THREADS=1;GTEST_TOTAL_SHARDS=${processes};GTEST_SHARD_INDEX=${process};POLAR_TEST_BINARY=$<TARGET_FILE:polartrain_hostile>")
+      "OMP_NUM_THREADS=1;OMP_WAIT_POLICY=passive;OPENBLAS_NUM_THREADS=1;GTEST_TOTAL_SHARDS=${processes};GTEST_SHARD_INDEX=${process};POLAR_TEST_BINARY=$<TARGET_FILE:polartrain_hostile>")
   endforeach()
 endfunction()
 
