@@ -8,8 +8,8 @@ usage() {
 usage: tools/test.sh [--quick | --preset debug|asan] [-- CTEST OPTIONS]
 
 Sets up (tools/setup.sh), configures, builds and runs all tests. Then once more under the address and
-undefined-behaviour sanitizers those of what reads files and, where CUDA's headers are found, those of the emulator
-and of the CUDA backend; and the kernels under the thread sanitizer. Exit code 0: all passed.
+undefined-behaviour sanitizers those of what reads files, with the CPU backend, and, where CUDA's headers are found,
+those of the emulator and of the CUDA backend; and the kernels under the thread sanitizer. Exit code 0: all passed.
   --quick         without the second part
   --preset NAME   all tests in another preset (asan: everything under the sanitizers), without the second part
 Example: tools/test.sh --quick -- -R optim

@@ -140,6 +140,12 @@ Socket try_listen(int family, uint16_t port) {
   return socket;
 }
 
+Socket try_listen(uint16_t port) {
+  Socket socket = try_listen(AF_INET6, port);
+  if (!socket && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) return try_listen(AF_INET, port);
+  return socket;
+}
+
 }  // namespace
 
 int milliseconds_until(Deadline deadline) {
@@ -186,8 +192,7 @@ std::string peer_address(int descriptor) {
 }
 
 Socket listen_on(uint16_t port) {
-  Socket socket = try_listen(AF_INET6, port);
-  if (!socket && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) socket = try_listen(AF_INET, port);
+  Socket socket = try_listen(port);
   if (!socket && errno == EADDRINUSE)
     fail(
         "cannot listen on port {}: another process uses it (`ss -ltnp 'sport = :{}'` shows which); end that "
@@ -213,7 +218,7 @@ uint16_t free_port() {
   std::random_device random;  // two that ask at the same time get different ones
   for (int attempt = 0; attempt < kAttempts && end >= kFirst + kFewest; ++attempt) {
     const auto port = static_cast<uint16_t>(std::uniform_int_distribution(kFirst, end - 1)(random));
-    if (try_listen(AF_INET6, port) || try_listen(AF_INET, port)) return port;
+    if (try_listen(port)) return port;
   }
   return port_of(listen_on(0).get());
 }

@@ -50,7 +50,8 @@ std::string peer_address(int descriptor);
 Socket listen_on(uint16_t port);
 uint16_t port_of(int descriptor);
 // A port on which nobody listens now, for a program that is about to start. None of those that the system
-// gives to connections (ip(7), ip_local_port_range), of which one could take it before.
+// gives to connections (ip(7), ip_local_port_range), of which one could take it before, unless these leave
+// less than 1000 from 10000 on: then any free one.
 uint16_t free_port();
 
 // Connects to the first address of `host` that answers, and tries again until the deadline, since whoever

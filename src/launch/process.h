@@ -37,7 +37,7 @@ struct Program {
 };
 
 // Starts it in a process group of its own with an empty standard input and the signals as a shell would leave
-// them. Throws Error: exit code 2 if it cannot be executed, 1 for anything else.
+// them. Throws Error: exit code 2 if the new process could not become the program, 1 if there was none.
 pid_t start(const Program& program);
 
 // This process's own, for Program.

@@ -106,7 +106,7 @@ constexpr double kElementCost = 64.0, kFlopsOfUnit = 7.0;
 // root, four to go into SOAP's bases and back; and once in so many steps eigenvectors, or a QR and the turn
 // of the momentum.
 double preconditioned_cost(const GroupConfig& group, const Shape& shape) {
-  double flops = 0.0;
+  double flops = kElementCost * kFlopsOfUnit * static_cast<double>(shape.count());
   for (const int side : {0, 1}) {
     const auto d = static_cast<double>(shape[side]), o = static_cast<double>(shape[1 - side]);
     if (shape[side] > group.max_dimension) continue;

@@ -30,8 +30,7 @@ void check(const GroupConfig& config, const std::vector<Member>& members, bool s
       fail_usage(
           "optimizer group {}: both sides of {} {} are longer than max_dimension = {}, so that nothing would "
           "be preconditioned; raise max_dimension, or put a group of another type that matches it before "
-          "this "
-          "one",
+          "this one",
           config.name, member.name, member.shape.text(), config.max_dimension);
 }
 

@@ -1,7 +1,8 @@
 #include "plan/step_cost.h"
 
 #include <algorithm>
-#include <map>
+#include <set>
+#include <tuple>
 #include <utility>
 
 #include "base/error.h"
@@ -209,7 +210,8 @@ std::vector<UpdateCost> update_costs(const OptimizerConfig& optimizer, const Par
           oracles.back().text());
   }
   std::vector<UpdateCost> costs(shards ? static_cast<size_t>(shards->world_size()) : 1);
-  std::vector<std::map<std::pair<int64_t, int64_t>, bool>> met(costs.size());  // shapes of a rank
+  // A rank's groups and their shapes: equal ones of a group share their launches.
+  std::vector<std::set<std::tuple<size_t, int64_t, int64_t>>> met(costs.size());
   const auto copy = static_cast<double>(weight_copy);
   const auto add = [&](int parameter, size_t rank, int64_t count) {
     const auto group = static_cast<size_t>(groups[static_cast<size_t>(parameter)]);
@@ -217,7 +219,7 @@ std::vector<UpdateCost> update_costs(const OptimizerConfig& optimizer, const Par
     const GroupConfig& config = optimizer.groups[group];
     UpdateCost& cost = costs[rank];
     cost.element_wise += 4.0 * static_cast<double>(count) / rates.memory;  // the norm
-    const auto first = [&] { return met[rank].emplace(std::pair(shape[0], shape[1]), true).second; };
+    const auto first = [&] { return met[rank].emplace(group, shape[0], shape[1]).second; };
     if (config.type == GroupType::matrix && takes_vectors(config.oracle.kind)) {
       cost.element_wise += (vector_bytes(config) + copy) * static_cast<double>(count) / rates.memory;
       if (first()) cost.launches += vector_launches(config) * rates.launch;
