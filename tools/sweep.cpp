@@ -130,7 +130,8 @@ void add_sweep(CLI::App& app, Action& action) {
       "and the cost of a step relative to the first one's; into OUTPUT/comparison.md and .json if given");
   command
       ->add_flag("--allow-differences", options->allow_differences,
-                 "Compare sweeps of other models, data, evaluation or tokens of a run too, and say so below the table")
+                 "Compare sweeps of other models, data, evaluation or tokens of a run too, and say so below "
+                 "the table")
       ->needs("--compare");
   for (CLI::Option* option : command->get_options())
     if (option->get_items_expected_max() == 1 && option->get_name() != "--grid")
