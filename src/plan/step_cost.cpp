@@ -204,8 +204,7 @@ std::vector<UpdateCost> update_costs(const OptimizerConfig& optimizer, const Par
     if (group.type == GroupType::matrix && oracles.back().quintics().empty() &&
         !takes_vectors(group.oracle.kind))
       fail_usage(
-          "a simulation does not know what the oracle {} costs; expected newton_schulz, polar_express, sign "
-          "or "
+          "a simulation does not know what the oracle {} costs; expected newton_schulz, polar_express, sign, "
           "identity",
           oracles.back().text());
   }
