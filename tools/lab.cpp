@@ -16,10 +16,11 @@ namespace fs = std::filesystem;
 
 constexpr const char* kExample =
     "Example: polartrain lab quadratic --seeds 1 --only Muon --only ZOLO\n"
+    "         polartrain lab quadratic --draw torch --first-seed 42 --seeds 1     the paper's own matrices\n"
     "         polartrain lab all --suite paper --output runs/lab";
 
 struct LabOptions {
-  std::string device = "auto", output = "runs/lab", suite = "paper";
+  std::string device = "auto", output = "runs/lab", suite = "paper", draw = "polartrain";
   std::vector<std::string> only;
   std::optional<int64_t> steps, every;
   std::optional<double> lr;
@@ -35,23 +36,23 @@ struct LabOptions {
 struct Subject {
   lab::Suite suite;
   std::vector<std::pair<std::string, double>> sizes;
-  std::function<std::unique_ptr<lab::Problem>(Ops&, uint64_t seed)> make;
+  std::function<std::unique_ptr<lab::Problem>(Ops&, uint64_t seed, lab::Generator)> make;
 };
 
 Subject quadratic_of(const lab::QuadraticSizes& s) {
   return {lab::quadratic_suite(),
           {{"m", s.m}, {"n", s.n}, {"p", s.p}, {"q", s.q}},
-          [s](Ops& ops, uint64_t seed) { return lab::make_quadratic(ops, s, seed); }};
+          [s](Ops& ops, uint64_t seed, lab::Generator by) { return lab::make_quadratic(ops, s, seed, by); }};
 }
 Subject logistic_of(const lab::LogisticSizes& s) {
   return {lab::logistic_suite(),
           {{"rows", s.rows}, {"m", s.m}, {"n", s.n}, {"q", s.q}, {"batch", s.batch}},
-          [s](Ops& ops, uint64_t seed) { return lab::make_logistic(ops, s, seed); }};
+          [s](Ops& ops, uint64_t seed, lab::Generator by) { return lab::make_logistic(ops, s, seed, by); }};
 }
 Subject completion_of(const lab::CompletionSizes& s) {
   return {lab::completion_suite(),
           {{"m", s.m}, {"n", s.n}, {"rank", s.rank}, {"share", s.share}},
-          [s](Ops& ops, uint64_t seed) { return lab::make_completion(ops, s, seed); }};
+          [s](Ops& ops, uint64_t seed, lab::Generator by) { return lab::make_completion(ops, s, seed, by); }};
 }
 
 // The settings whose names contain one of the parts; all without any.
@@ -111,7 +112,7 @@ void write_figures(const lab::Experiment& experiment, const fs::path& dir) {
 
 void run_draw(Ops& ops, const Subject& subject, const std::vector<lab::Setting>& settings, uint64_t seed,
               int64_t steps, int64_t every, lab::Experiment& experiment) {
-  const auto problem = subject.make(ops, seed);
+  const auto problem = subject.make(ops, seed, experiment.generator);
   experiment.quantities = problem->quantities();
   experiment.draws.push_back({seed, problem->minimum(), problem->minimum_by()});
   for (size_t i = 0; i < settings.size(); ++i) {
@@ -125,7 +126,8 @@ void run_draw(Ops& ops, const Subject& subject, const std::vector<lab::Setting>&
 }
 
 void print_table(const lab::Experiment& experiment, const fs::path& dir) {
-  std::printf("%s\n%s\n", experiment.title.c_str(), lab::to_markdown(lab::gap_table(experiment)).c_str());
+  std::printf("%s, %s\n%s\n", experiment.title.c_str(), lab::draw_text(experiment).c_str(),
+              lab::to_markdown(lab::gap_table(experiment)).c_str());
   log::info("written to {}: {}.json, .md, .html, .png", dir.string(), experiment.problem);
 }
 
@@ -140,6 +142,7 @@ void run_subject(const LabOptions& options, const Subject& subject) {
                              .device = ops->device_name(),
                              .version = program_version(),
                              .sizes = subject.sizes,
+                             .generator = lab::generator_of(options.draw),
                              .quantities = {},
                              .table_steps = table_steps(subject.suite, steps, every),
                              .draws = {},
@@ -170,6 +173,13 @@ void add_common(CLI::App& command, const std::shared_ptr<LabOptions>& options) {
       .add_option("--every", options->every,
                   "Steps between measurements; at the start, until five times that, ten times as often")
       ->check(positive);
+  command
+      .add_option(
+          "--draw", options->draw,
+          "Generator of the random matrices: polartrain, or torch: as PyTorch's CPU generator draws them "
+          "in the authors' scripts, whose seed is 42")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"polartrain", "torch"}));
   command.add_option("--seeds", options->seeds, "Draws of the problem; tables show the median")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/random.h"
+#include "lab/draw.h"
 #include "lab/host_matrix.h"
 #include "lab/problem.h"
 #include "ops/memory.h"
@@ -17,22 +17,15 @@ constexpr uint64_t kStreamLeft = 21, kStreamRight = 22, kStreamMask = 23, kStrea
 
 class Completion final : public Problem {
  public:
-  Completion(Ops& ops, const CompletionSizes& sizes, uint64_t seed)
-      : ops_(ops), sizes_(sizes), seed_(seed), target_(static_cast<size_t>(sizes.m * sizes.n)) {
+  Completion(Ops& ops, const CompletionSizes& sizes, uint64_t seed, Generator generator)
+      : ops_(ops), sizes_(sizes), target_(static_cast<size_t>(sizes.m * sizes.n)) {
     if (!(sizes.share > 0.0 && sizes.share <= 1.0))
       fail_usage("lab completion: found a share of {} elements that are seen, expected above 0 and at most 1",
                  sizes.share);
     if (sizes.rank > std::min(sizes.m, sizes.n))
       fail_usage("lab completion: found rank {} of a matrix of {} x {}, expected at most its shorter side",
                  sizes.rank, sizes.m, sizes.n);
-    const HostMatrix product =
-        math_.product(random_normal_matrix(sizes.m, sizes.rank, seed, kStreamLeft), Transpose::no,
-                      random_normal_matrix(sizes.n, sizes.rank, seed, kStreamRight), Transpose::yes);
-    seen_.resize(target_.size());
-    for (size_t i = 0; i < target_.size(); ++i) {
-      target_[i] = static_cast<float>(product.values[i]);
-      seen_[i] = random_uniform(seed, kStreamMask, i) < sizes.share;
-    }
+    draw_all(*make_draw(generator, seed), *make_draw(generator, seed));
     count_ = static_cast<double>(std::count(seen_.begin(), seen_.end(), 1));
     if (count_ == 0.0) fail_usage("lab completion: no element is seen; expected a larger matrix or share");
     registry_.add("x", Role::matrix, {sizes.m, sizes.rank});
@@ -45,10 +38,7 @@ class Completion final : public Problem {
 
   const ParameterRegistry& registry() const override { return registry_; }
 
-  std::vector<float> start() const override {
-    return flat_of(registry_, {random_uniform_matrix(sizes_.m, sizes_.rank, seed_, kStreamX),
-                               random_uniform_matrix(sizes_.n, sizes_.rank, seed_, kStreamY)});
-  }
+  std::vector<float> start() const override { return flat_of(registry_, start_); }
 
   void gradient(const Tensor& parameters, const Tensor& gradients, int64_t) override {
     const Tensor residual = at(residual_);
@@ -102,6 +92,16 @@ class Completion final : public Problem {
   }
 
  private:
+  // In the order of the statements. `truth` and `start` are seeded alike.
+  void draw_all(Draw& truth, Draw& start) {
+    const HostMatrix left = truth.normal(sizes_.m, sizes_.rank, kStreamLeft);
+    const HostMatrix right = truth.normal(sizes_.n, sizes_.rank, kStreamRight);
+    const HostMatrix product = math_.product(left, Transpose::no, right, Transpose::yes);
+    std::copy(product.values.begin(), product.values.end(), target_.begin());
+    seen_ = truth.chosen(sizes_.m * sizes_.n, sizes_.share, kStreamMask);
+    start_.push_back(start.uniform(sizes_.m, sizes_.rank, kStreamX));
+    start_.push_back(start.uniform(sizes_.n, sizes_.rank, kStreamY));
+  }
   // The singular values of 2 op(R) factor / |mask|.
   std::vector<double> gradient_values(const HostMatrix& residual, Transpose transpose,
                                       const HostMatrix& factor) const {
@@ -114,10 +114,10 @@ class Completion final : public Problem {
 
   Ops& ops_;
   CompletionSizes sizes_;
-  uint64_t seed_;
   HostMath math_;
   std::vector<float> target_;
   std::vector<uint8_t> seen_;
+  std::vector<HostMatrix> start_;
   double count_ = 0.0;
   ParameterRegistry registry_;
   MemoryPlan plan_;
@@ -127,8 +127,9 @@ class Completion final : public Problem {
 
 }  // namespace
 
-std::unique_ptr<Problem> make_completion(Ops& ops, const CompletionSizes& sizes, uint64_t seed) {
-  return std::make_unique<Completion>(ops, sizes, seed);
+std::unique_ptr<Problem> make_completion(Ops& ops, const CompletionSizes& sizes, uint64_t seed,
+                                         Generator generator) {
+  return std::make_unique<Completion>(ops, sizes, seed, generator);
 }
 
 }  // namespace polar::lab

@@ -62,6 +62,20 @@ std::optional<Spread> spread_at(const std::vector<Result>& seeds, int64_t step, 
   return Spread{values[(values.size() - 1) / 2], values.front(), values.back()};
 }
 
+std::string draw_text(const Experiment& experiment) {
+  std::string text = fmt::format("drawn by {} generator, seed{} ",
+                                 experiment.generator == Generator::torch ? "PyTorch's CPU" : "PolarTrain's",
+                                 experiment.draws.size() == 1 ? "" : "s");
+  const std::vector<Experiment::Draw>& draws = experiment.draws;
+  for (size_t i = 0; i < draws.size(); ++i) {
+    const size_t first = i;
+    while (i + 1 < draws.size() && draws[i + 1].seed == draws[i].seed + 1) ++i;
+    text += fmt::format("{}{}", first == 0 ? "" : ", ", draws[first].seed);
+    if (i > first) text += fmt::format("-{}", draws[i].seed);
+  }
+  return text;
+}
+
 std::vector<int64_t> common_steps(const std::vector<Result>& seeds) {
   std::vector<int64_t> steps;
   if (seeds.empty()) return steps;
@@ -76,6 +90,7 @@ Json to_json(const Experiment& experiment) {
             {"device", experiment.device},
             {"version", experiment.version}};
   for (const auto& [name, value] : experiment.sizes) json["sizes"][name] = value;
+  json["draw"] = name_of(experiment.generator);
   json["quantities"] = Json::array();
   for (const Quantity& quantity : experiment.quantities)
     json["quantities"].push_back({{"key", quantity.key}, {"label", quantity.label}});
@@ -90,8 +105,11 @@ Json to_json(const Experiment& experiment) {
 }
 
 Table gap_table(const Experiment& experiment) {
-  Table table{.head = {experiment.quantities.front().label + ", median of the seeds, after steps", "lr"},
-              .rows = {}};
+  const char* seeds_are = experiment.generator == Generator::torch ? "PyTorch's seeds" : "the seeds";
+  Table table{
+      .head = {fmt::format("{}, median of {}, after steps", experiment.quantities.front().label, seeds_are),
+               "lr"},
+      .rows = {}};
   for (const int64_t step : experiment.table_steps) table.head.push_back(std::to_string(step));
   for (const std::vector<Result>& seeds : experiment.settings) {
     const Setting& setting = seeds.front().setting;

@@ -16,6 +16,7 @@ namespace polar::lab {
 struct Experiment {
   std::string problem, title, device, version;
   std::vector<std::pair<std::string, double>> sizes;  // by the names of the command's options
+  Generator generator = Generator::polartrain;        // of all draws
   std::vector<Quantity> quantities;
   std::vector<int64_t> table_steps;
   struct Draw {
@@ -33,6 +34,8 @@ struct Spread {
 };
 // Nothing if a seed has none there: it diverged before.
 std::optional<Spread> spread_at(const std::vector<Result>& seeds, int64_t step, size_t quantity);
+// "drawn by PyTorch's CPU generator, seeds 1-3, 42"
+std::string draw_text(const Experiment& experiment);
 // The steps at which all seeds have values.
 std::vector<int64_t> common_steps(const std::vector<Result>& seeds);
 
@@ -40,7 +43,8 @@ std::vector<int64_t> common_steps(const std::vector<Result>& seeds);
 nlohmann::ordered_json to_json(const Experiment& experiment);
 
 // What several processes or machines have found, put together: the files of one problem with the same sizes,
-// settings and rates, each with draws of its own. Errors (exit code 2) name the file and what is wrong with
+// generator, settings and rates, each with draws of its own; files that name no generator are PolarTrain's.
+// Errors (exit code 2) name the file and what is wrong with
 // it.
 Experiment joined(const std::vector<std::filesystem::path>& files);
 

@@ -83,9 +83,10 @@ set lmargin 0
 set rmargin 0
 set tmargin 0
 set bmargin 0
-set key center center Left reverse vertical maxrows {} noenhanced samplen 3
+set key center top Left reverse vertical maxrows {} noenhanced samplen 3
+set label {} at screen 0.5, character 1 center noenhanced textcolor rgb '#606060'
 plot [0:1][0:1] )",
-                                   lines);
+                                   lines, gnuplot_quoted(draw_text(experiment)));
   for (size_t i = 0; i < experiment.settings.size(); ++i) {
     const Style style = style_of(i);
     legend +=

@@ -17,7 +17,8 @@ struct Style {
 };
 Style style_of(size_t index);
 
-// The gnuplot program of all panels with their legend as a PNG, and of one panel as an SVG.
+// The gnuplot program of all panels with their legend, under which stands by what the problems were drawn, as
+// a PNG, and of one panel as an SVG.
 std::string picture_program(const Experiment& experiment, const std::filesystem::path& png);
 std::string panel_program(const Experiment& experiment, size_t quantity, const std::filesystem::path& svg);
 

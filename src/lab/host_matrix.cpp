@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "base/random.h"
 #include "tensor/memory_plan.h"
 
 namespace polar::lab {
@@ -78,18 +77,6 @@ std::vector<double> HostMath::singular_values(const HostMatrix& a) const {
   ops_->polar_svd(batch_of_one(a), batch_of_one(factor), workspace.tensor(),
                   {values.data(), DType::f64, {1, static_cast<int64_t>(values.size())}});
   return values;
-}
-
-HostMatrix random_normal_matrix(int64_t rows, int64_t cols, uint64_t seed, uint64_t stream) {
-  HostMatrix a(rows, cols);
-  for (size_t i = 0; i < a.values.size(); ++i) a.values[i] = random_normal(seed, stream, i);
-  return a;
-}
-
-HostMatrix random_uniform_matrix(int64_t rows, int64_t cols, uint64_t seed, uint64_t stream) {
-  HostMatrix a(rows, cols);
-  for (size_t i = 0; i < a.values.size(); ++i) a.values[i] = 2.0 * random_uniform(seed, stream, i) - 1.0;
-  return a;
 }
 
 std::vector<float> flat_of(const ParameterRegistry& registry, const std::vector<HostMatrix>& matrices) {

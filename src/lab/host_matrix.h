@@ -40,10 +40,6 @@ class HostMath {
 double condition_of(const std::vector<double>& singular_values);
 double sum_of(const std::vector<double>& values);
 
-// Elements normal(0, 1), or uniform in (-1, 1): a pure function of seed and stream.
-HostMatrix random_normal_matrix(int64_t rows, int64_t cols, uint64_t seed, uint64_t stream);
-HostMatrix random_uniform_matrix(int64_t rows, int64_t cols, uint64_t seed, uint64_t stream);
-
 // The matrices as the parameters of a registry, in its order, in a flat buffer in fp32; and one back.
 std::vector<float> flat_of(const ParameterRegistry& registry, const std::vector<HostMatrix>& matrices);
 HostMatrix matrix_of(const ParameterRegistry& registry, int index, const std::vector<float>& flat);

@@ -44,6 +44,7 @@ Experiment experiment_of(const Json& json) {
                         .device = json.at("device"),
                         .version = json.at("version"),
                         .sizes = {},
+                        .generator = generator_of(json.value("draw", name_of(Generator::polartrain))),
                         .quantities = {},
                         .table_steps = {},
                         .draws = {},
@@ -93,6 +94,9 @@ void add(Experiment& all, Experiment&& more) {
   if (more.problem != all.problem || more.sizes != all.sizes)
     fail_usage("found a {} of other sizes or another problem than the first file's {}", more.problem,
                all.problem);
+  if (more.generator != all.generator)
+    fail_usage("found draws by {}, expected draws by {} as in the first file", name_of(more.generator),
+               name_of(all.generator));
   for (const Experiment::Draw& draw : more.draws) {
     for (const Experiment::Draw& known : all.draws)
       if (known.seed == draw.seed) fail_usage("found the draw {} a second time", draw.seed);

@@ -10,7 +10,7 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/random.h"
+#include "lab/draw.h"
 #include "lab/host_matrix.h"
 #include "lab/problem.h"
 #include "ops/memory.h"
@@ -34,30 +34,12 @@ T slope_of_negative(T z) {
 
 class Logistic final : public Problem {
  public:
-  Logistic(Ops& ops, const LogisticSizes& sizes, uint64_t seed)
-      : ops_(ops),
-        sizes_(sizes),
-        seed_(seed),
-        a_(random_normal_matrix(sizes.rows, sizes.m, seed, kStreamA)),
-        b_(random_normal_matrix(sizes.n, sizes.q, seed, kStreamB)),
-        labels_(static_cast<size_t>(sizes.rows * sizes.q)) {
-    if (sizes.rows < sizes.m || sizes.q < sizes.n)
-      fail_usage(
-          "lab logistic: found {} rows for m {} and q {} for n {}; expected rows >= m and q >= n, else"
-          " there is no single minimum",
-          sizes.rows, sizes.m, sizes.q, sizes.n);
-    for (size_t i = 0; i < labels_.size(); ++i)
-      labels_[i] = random_normal(seed, kStreamC, i) > kLabelThreshold ? 1 : -1;
-    registry_.add("x", Role::matrix, {sizes.m, sizes.n});
-    place();
-    minimise();
-  }
+  Logistic(Ops& ops, const LogisticSizes& sizes, uint64_t seed, Generator generator)
+      : Logistic(ops, sizes, *make_draw(generator, seed), make_draw(generator, seed)) {}
 
   const ParameterRegistry& registry() const override { return registry_; }
 
-  std::vector<float> start() const override {
-    return flat_of(registry_, {random_uniform_matrix(sizes_.m, sizes_.n, seed_, kStreamX)});
-  }
+  std::vector<float> start() const override { return flat_of(registry_, {start_}); }
 
   void gradient(const Tensor& parameters, const Tensor& gradients, int64_t step) override {
     const std::vector<int32_t> rows = rows_of(step);
@@ -90,6 +72,26 @@ class Logistic final : public Problem {
   bool reference_step(const Tensor&, double) override { return false; }
 
  private:
+  // `draw` and `start` are seeded alike. Members stand in the order in which they are drawn.
+  Logistic(Ops& ops, const LogisticSizes& sizes, Draw& draw, std::unique_ptr<Draw> start)
+      : ops_(ops),
+        sizes_(sizes),
+        after_start_(std::move(start)),
+        start_(after_start_->uniform(sizes.m, sizes.n, kStreamX)),
+        a_(draw.normal(sizes.rows, sizes.m, kStreamA)),
+        b_(draw.normal(sizes.n, sizes.q, kStreamB)) {
+    if (sizes.rows < sizes.m || sizes.q < sizes.n)
+      fail_usage(
+          "lab logistic: found {} rows for m {} and q {} for n {}; expected rows >= m and q >= n, else"
+          " there is no single minimum",
+          sizes.rows, sizes.m, sizes.q, sizes.n);
+    const HostMatrix c = draw.normal(sizes.rows, sizes.q, kStreamC);
+    for (const double value : c.values) labels_.push_back(value > kLabelThreshold ? 1 : -1);
+    registry_.add("x", Role::matrix, {sizes.m, sizes.n});
+    place();
+    minimise();
+  }
+
   struct Evaluation {
     double value;
     HostMatrix gradient;
@@ -133,13 +135,7 @@ class Logistic final : public Problem {
 
   // With replacement.
   std::vector<int32_t> rows_of(int64_t step) const {
-    std::vector<int32_t> rows(static_cast<size_t>(sizes_.batch));
-    for (size_t i = 0; i < rows.size(); ++i) {
-      const uint64_t index = static_cast<uint64_t>(step) * rows.size() + i;
-      rows[i] =
-          static_cast<int32_t>(random_uniform(seed_, kStreamRows, index) * static_cast<double>(sizes_.rows));
-    }
-    return rows;
+    return after_start_->indices(sizes_.batch, sizes_.rows, kStreamRows, step);
   }
 
   // From the logits of these rows to the derivative of the sum by them.
@@ -170,9 +166,9 @@ class Logistic final : public Problem {
 
   Ops& ops_;
   LogisticSizes sizes_;
-  uint64_t seed_;
   HostMath math_;
-  HostMatrix a_, b_;
+  std::unique_ptr<Draw> after_start_;
+  HostMatrix start_, a_, b_;
   std::vector<int8_t> labels_;
   double minimum_ = 0.0;
   std::string minimum_by_;
@@ -184,8 +180,9 @@ class Logistic final : public Problem {
 
 }  // namespace
 
-std::unique_ptr<Problem> make_logistic(Ops& ops, const LogisticSizes& sizes, uint64_t seed) {
-  return std::make_unique<Logistic>(ops, sizes, seed);
+std::unique_ptr<Problem> make_logistic(Ops& ops, const LogisticSizes& sizes, uint64_t seed,
+                                       Generator generator) {
+  return std::make_unique<Logistic>(ops, sizes, seed, generator);
 }
 
 }  // namespace polar::lab

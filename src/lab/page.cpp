@@ -130,7 +130,7 @@ std::string render_page(const Experiment& experiment) {
 <body>
 <header><p class="product">PolarTrain · lab</p><h1>{title}</h1></header>
 <main>
-<p class="note">Lines: the median over the seeds; bands: from the least to the most. {sizes}; {device}; PolarTrain {version}.</p>
+<p class="note">Lines: the median over the seeds; bands: from the least to the most. {sizes}, {draw}; {device}; PolarTrain {version}.</p>
 {panels}<h2>Settings</h2>
 {settings}<h2>Gap</h2>
 {table}<h2>Draws</h2>
@@ -141,6 +141,7 @@ std::string render_page(const Experiment& experiment) {
       fmt::arg("problem", escape_html(experiment.problem)), fmt::arg("style", kPageStyle),
       fmt::arg("own_style", kStyle), fmt::arg("title", escape_html(experiment.title)),
       fmt::arg("sizes", escape_html(sizes_of(experiment))),
+      fmt::arg("draw", escape_html(draw_text(experiment))),
       fmt::arg("device", escape_html(experiment.device)),
       fmt::arg("version", escape_html(experiment.version)), fmt::arg("panels", panels_of(experiment)),
       fmt::arg("settings", settings_table(experiment)), fmt::arg("table", html_of(gap_table(experiment))),

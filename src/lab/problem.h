@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "lab/draw.h"
 #include "ops/ops.h"
 #include "tensor/registry.h"
 
@@ -19,7 +20,9 @@ struct Quantity {
 };
 
 // A function of one or more matrices with its gradient in fp32 on a device, and what is measured of it in
-// fp64 on the host. Everything random is a pure function of the seed, a mini-batch of seed and step.
+// fp64 on the host. Everything random is a pure function of generator and seed, a mini-batch of these and the
+// step. It is drawn in the order of the PolarGrad authors' scripts, which seed a second time, alike, before
+// the start: with Generator::torch and seed 42 the problems are theirs.
 class Problem {
  public:
   virtual ~Problem() = default;
@@ -49,25 +52,30 @@ struct QuadraticSizes {
   int64_t m = 500, n = 100, p = 1000, q = 250;
 };
 // Section 6.1: f(X) = 1/2 ||A X B - C||_F^2 with X (m, n), A (p, m), B (n, q), C (p, q), all N(0, 1),
-// X_0 ~ U(-1, 1). Reference: Newton's method.
-std::unique_ptr<Problem> make_quadratic(Ops& ops, const QuadraticSizes& sizes, uint64_t seed);
+// X_0 ~ U(-1, 1). Drawn are A, B, C; seeded again, X_0. Reference: Newton's method.
+std::unique_ptr<Problem> make_quadratic(Ops& ops, const QuadraticSizes& sizes, uint64_t seed,
+                                        Generator generator = Generator::polartrain);
 
 struct LogisticSizes {
   int64_t rows = 10000, m = 1000, n = 100, q = 400, batch = 1000;
 };
 // Section 6.2: f(X) = sum softplus(-C .* (A X B)) with X (m, n), A (rows, m), B (n, q), both N(0, 1), labels
 // C (rows, q) = 1 where N(0, 1) > 0.5, else -1, X_0 ~ U(-1, 1). A gradient is that of the sum over a
-// mini-batch of rows, drawn with replacement. f* is found by a method of its own (logistic.cpp), which takes
-// some seconds when the problem is made. No reference method.
-std::unique_ptr<Problem> make_logistic(Ops& ops, const LogisticSizes& sizes, uint64_t seed);
+// mini-batch of rows, drawn with replacement. Drawn are A, B, C; seeded again, X_0 and the mini-batches. f*
+// is found by a method of its own (logistic.cpp), which takes some seconds when the problem is made. No
+// reference method.
+std::unique_ptr<Problem> make_logistic(Ops& ops, const LogisticSizes& sizes, uint64_t seed,
+                                       Generator generator = Generator::polartrain);
 
 struct CompletionSizes {
   int64_t m = 500, n = 250, rank = 5;
   double share = 0.3;  // of the elements that are seen
 };
 // Section 6.3: f(X, Y) = ||mask .* (X Y^T - M)||_F^2 / |mask| with X (m, rank), Y (n, rank), M a product of
-// such factors with elements N(0, 1), X_0 and Y_0 ~ U(-1, 1); f* = 0. Reference: alternating gradient
-// descent, a step in X and then one in Y.
-std::unique_ptr<Problem> make_completion(Ops& ops, const CompletionSizes& sizes, uint64_t seed);
+// such factors with elements N(0, 1), X_0 and Y_0 ~ U(-1, 1); f* = 0. Drawn are the factors of M, left
+// and right, and the mask; seeded again, X_0 and Y_0. Reference: alternating gradient descent, a step in X
+// and then one in Y.
+std::unique_ptr<Problem> make_completion(Ops& ops, const CompletionSizes& sizes, uint64_t seed,
+                                         Generator generator = Generator::polartrain);
 
 }  // namespace polar::lab

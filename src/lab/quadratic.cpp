@@ -3,6 +3,7 @@
 // B^T)^{-1}, so that nothing cancels near the minimum.
 #include <optional>
 
+#include "lab/draw.h"
 #include "lab/host_matrix.h"
 #include "lab/problem.h"
 #include "ops/memory.h"
@@ -14,25 +15,13 @@ constexpr uint64_t kStreamA = 1, kStreamB = 2, kStreamC = 3, kStreamX = 4;
 
 class Quadratic final : public Problem {
  public:
-  Quadratic(Ops& ops, const QuadraticSizes& sizes, uint64_t seed)
-      : ops_(ops),
-        sizes_(sizes),
-        seed_(seed),
-        a_(random_normal_matrix(sizes.p, sizes.m, seed, kStreamA)),
-        b_(random_normal_matrix(sizes.n, sizes.q, seed, kStreamB)),
-        c_(random_normal_matrix(sizes.p, sizes.q, seed, kStreamC)),
-        left_inverse_(math_.inverse_of_square(a_)),
-        right_inverse_(math_.inverse_of_square(b_.transposed())),
-        minimum_(minimiser()) {
-    registry_.add("x", Role::matrix, {sizes.m, sizes.n});
-    place();
-  }
+  Quadratic(Ops& ops, const QuadraticSizes& sizes, uint64_t seed, Generator generator)
+      : Quadratic(ops, sizes, *make_draw(generator, seed),
+                  make_draw(generator, seed)->uniform(sizes.m, sizes.n, kStreamX)) {}
 
   const ParameterRegistry& registry() const override { return registry_; }
 
-  std::vector<float> start() const override {
-    return flat_of(registry_, {random_uniform_matrix(sizes_.m, sizes_.n, seed_, kStreamX)});
-  }
+  std::vector<float> start() const override { return flat_of(registry_, {start_}); }
 
   void gradient(const Tensor& parameters, const Tensor& gradients, int64_t) override {
     const Tensor ax = at(ax_), residual = at(residual_), back = at(back_);
@@ -76,6 +65,21 @@ class Quadratic final : public Problem {
   }
 
  private:
+  // a_, b_ and c_ are members in the order in which they are drawn.
+  Quadratic(Ops& ops, const QuadraticSizes& sizes, Draw& draw, HostMatrix start)
+      : ops_(ops),
+        sizes_(sizes),
+        start_(std::move(start)),
+        a_(draw.normal(sizes.p, sizes.m, kStreamA)),
+        b_(draw.normal(sizes.n, sizes.q, kStreamB)),
+        c_(draw.normal(sizes.p, sizes.q, kStreamC)),
+        left_inverse_(math_.inverse_of_square(a_)),
+        right_inverse_(math_.inverse_of_square(b_.transposed())),
+        minimum_(minimiser()) {
+    registry_.add("x", Role::matrix, {sizes.m, sizes.n});
+    place();
+  }
+
   // A y B
   HostMatrix between(const HostMatrix& y) const {
     return math_.product(math_.product(a_, Transpose::no, y, Transpose::no), Transpose::no, b_,
@@ -120,9 +124,8 @@ class Quadratic final : public Problem {
 
   Ops& ops_;
   QuadraticSizes sizes_;
-  uint64_t seed_;
   HostMath math_;
-  HostMatrix a_, b_, c_, left_inverse_, right_inverse_, minimum_;
+  HostMatrix start_, a_, b_, c_, left_inverse_, right_inverse_, minimum_;
   ParameterRegistry registry_;
   MemoryPlan plan_;
   std::optional<PlannedMemory> memory_;
@@ -132,8 +135,9 @@ class Quadratic final : public Problem {
 
 }  // namespace
 
-std::unique_ptr<Problem> make_quadratic(Ops& ops, const QuadraticSizes& sizes, uint64_t seed) {
-  return std::make_unique<Quadratic>(ops, sizes, seed);
+std::unique_ptr<Problem> make_quadratic(Ops& ops, const QuadraticSizes& sizes, uint64_t seed,
+                                        Generator generator) {
+  return std::make_unique<Quadratic>(ops, sizes, seed, generator);
 }
 
 }  // namespace polar::lab

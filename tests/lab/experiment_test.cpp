@@ -66,6 +66,20 @@ TEST(Experiment, TableShowsMediansAndWideSpreads) {
             "| bad | 0.001 | 4.0e+00 (3e+00 .. 2e+09) | diverged |\n");
 }
 
+TEST(Experiment, SaysWhoseDrawsTheyAre) {
+  Experiment experiment = example();
+  EXPECT_EQ(draw_text(experiment), "drawn by PolarTrain's generator, seeds 1-3");
+  experiment.generator = Generator::torch;
+  experiment.draws.erase(experiment.draws.begin() + 1);
+  EXPECT_EQ(draw_text(experiment), "drawn by PyTorch's CPU generator, seeds 1, 3");
+  EXPECT_THAT(gap_table(experiment).head.front(), HasSubstr("median of PyTorch's seeds"));
+  EXPECT_EQ(to_json(experiment)["draw"], "torch");
+  EXPECT_THAT(picture_program(experiment, "out.png"),
+              HasSubstr("'drawn by PyTorch''s CPU generator, seeds 1, 3'"));
+  experiment.draws.pop_back();
+  EXPECT_THAT(render_page(experiment), HasSubstr("drawn by PyTorch&#39;s CPU generator, seed 1;"));
+}
+
 TEST(Experiment, JsonHasAColumnAQuantity) {
   Experiment experiment = example();
   experiment.settings[0][0].points[1].values[1] = std::numeric_limits<double>::infinity();
@@ -75,6 +89,7 @@ TEST(Experiment, JsonHasAColumnAQuantity) {
   EXPECT_EQ(json["version"], "1.2.3");
   EXPECT_EQ(json["sizes"]["share"], 0.5);
   EXPECT_EQ(json["draws"][1]["minimum"], 0.5);
+  EXPECT_EQ(json["draw"], "polartrain");
   ASSERT_EQ(json["runs"].size(), 6u);
   const nlohmann::json& run = json["runs"][0];
   EXPECT_EQ(run["name"], "good <one>");
@@ -116,6 +131,17 @@ TEST(Experiment, DrawsOfSeveralFilesAreJoined) {
   two.sizes[0].second = 4.0;
   EXPECT_THAT(refusal({a, test::put(directory / "c.json", to_json(two).dump())}), HasSubstr("other sizes"));
   two.sizes = one.sizes;
+  two.generator = Generator::torch;
+  const fs::path torch = test::put(directory / "torch.json", to_json(two).dump());
+  EXPECT_THAT(refusal({a, torch}),
+              HasSubstr("torch.json: found draws by torch, expected draws by polartrain"));
+  EXPECT_EQ(joined({torch}).generator, Generator::torch);
+  auto other = to_json(two);
+  other["draw"] = "numpy";
+  EXPECT_THAT(refusal({test::put(directory / "numpy.json", other.dump())}), HasSubstr("draw \"numpy\""));
+  other.erase("draw");  // a file of before there were others
+  EXPECT_EQ(joined({test::put(directory / "old.json", other.dump())}).generator, Generator::polartrain);
+  two.generator = one.generator;
   two.settings.pop_back();
   EXPECT_THAT(refusal({a, test::put(directory / "d.json", to_json(two).dump())}), HasSubstr("1 settings"));
   EXPECT_THAT(refusal({test::put(directory / "e.json", "{\"problem\": 3}")}),

@@ -76,6 +76,29 @@ TEST(LabCommand, TheSameSeedsGiveTheSameNumbers) {
   EXPECT_EQ(run("one", "1"), run("two", "2"));
 }
 
+TEST(LabCommand, DrawsAsPyTorchDoes) {
+  const TemporaryDirectory directory;
+  const auto run = [&](const std::string& draw) {
+    const std::string output = (directory.path() / draw).string();
+    const Finished done =
+        lab({"completion", "-m",       "30",   "-n",           "20",          "--rank",    "2", "--steps",
+             "2",          "--seeds",  "1",    "--only",       "Alternating", "--threads", "1", "--device",
+             "cpu",        "--output", output, "--first-seed", "42",          "--draw",    draw});
+    EXPECT_EQ(done.code, 0) << done.output;
+    EXPECT_THAT(done.output,
+                HasSubstr(draw == "torch" ? "PyTorch's CPU generator, seed 42" : "PolarTrain's"));
+    return nlohmann::json::parse(read_file(fs::path(output) / "completion.json"));
+  };
+  const nlohmann::json torch = run("torch"), own = run("polartrain");
+  EXPECT_EQ(torch["draw"], "torch");
+  EXPECT_EQ(own["draw"], "polartrain");
+  EXPECT_NE(torch["runs"][0]["gap"][0], own["runs"][0]["gap"][0]);
+  const Finished mixed = lab({"join", (directory.path() / "torch/completion.json").string(),
+                              (directory.path() / "polartrain/completion.json").string()});
+  EXPECT_EQ(mixed.code, 2);
+  EXPECT_THAT(mixed.output, HasSubstr("found draws by polartrain, expected draws by torch"));
+}
+
 TEST(LabCommand, ListsTheSettings) {
   const Finished list = lab({"all", "--list", "--only", "Muon, QDWH"});
   EXPECT_EQ(list.code, 0);
@@ -101,6 +124,7 @@ TEST(LabCommand, BadArgumentsAreNamed) {
   refused({"quadratic", "--steps", "0"}, "--steps");
   refused({"quadratic", "--lr", "-1"}, "--lr");
   refused({"quadratic", "--suite", "own"}, "paper");
+  refused({"quadratic", "--draw", "numpy"}, "polartrain,torch");
   refused({"completion", "--share", "2"}, "--share");
   refused({"completion", "-m", "4", "-n", "4", "--rank", "5"}, "rank 5");
   refused({"logistic", "--rows", "5", "-m", "8"}, "5 rows");
