@@ -26,9 +26,9 @@ def reference_runs(change=()):
     return {name: [gaps, gaps, gaps] for name, gaps in rows.items()}
 
 
-def quiet(check, runs):
+def quiet(check, runs, authors=False):
     with contextlib.redirect_stdout(io.StringIO()):
-        return check(runs)
+        return check(runs, authors)
 
 
 class Quadratic(unittest.TestCase):
@@ -50,6 +50,39 @@ class Quadratic(unittest.TestCase):
         runs = reference_runs({("PolarGrad, QDWH, decay", 100): 1e-3}.items())
         self.assertEqual(quiet(lab_check.check_quadratic, runs), [])
 
+    def test_on_the_authors_draw_nothing_may_vary(self):
+        self.assertEqual(quiet(lab_check.check_quadratic, reference_runs(), authors=True), [])
+        runs = reference_runs({("PolarGrad, QDWH, decay", 100): 1e-3}.items())
+        self.assertEqual(
+            quiet(lab_check.check_quadratic, runs, authors=True),
+            ["PolarGrad, QDWH, decay, step 100: 1.0e-03, reference 3.1e+01"],
+        )
+
+    def test_of_what_oscillates_the_median_around_the_step_counts(self):
+        runs = reference_runs({("Adam, decay", 2000): 0.07}.items())
+        self.assertEqual(len(quiet(lab_check.check_quadratic, runs)), 1)
+        self.assertEqual(len(quiet(lab_check.check_quadratic, runs, authors=True)), 1)
+        for gaps in runs["Adam, decay"]:
+            gaps.update({1499: 1e-9, 1500: 3.0, 2500: 4.0, 2501: 1e-9})
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            self.assertEqual(lab_check.check_quadratic(runs, authors=True), [])
+        self.assertIn("7.0e-02 ~ 3.0e+00", said.getvalue())
+        self.assertIn("Adam, decay, step 2000 alone: 7.0e-02, reference 5.1e+00", said.getvalue())
+
+    def test_the_authors_draw_is_known_by_generator_and_seed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "quadratic.json"
+            for draw, seeds, expected in (
+                ("torch", [42], True),
+                ("torch", [42, 43], False),
+                ("torch", [1], False),
+                ("polartrain", [42], False),
+                (None, [42], False),
+            ):
+                data = {"draws": [{"seed": seed} for seed in seeds]} | ({"draw": draw} if draw else {})
+                path.write_text(json.dumps(data))
+                self.assertEqual(lab_check.is_authors_draw(path), expected, (draw, seeds))
+
     def test_a_plateau_that_falls_is_seen(self):
         runs = reference_runs({("Muon, NS5", 4000): 1e4}.items())
         self.assertEqual(len(quiet(lab_check.check_quadratic, runs)), 1)
@@ -68,7 +101,7 @@ class Thin(unittest.TestCase):
         run = run_of("Adam", {step: 1.23456 for step in steps})
         with tempfile.TemporaryDirectory() as folder:
             source, target = pathlib.Path(folder) / "completion.json", pathlib.Path(folder) / "thin" / "completion.json"
-            source.write_text(json.dumps({"quantities": [{"key": "gap"}], "runs": [run]}))
+            source.write_text(json.dumps({"draws": [], "quantities": [{"key": "gap"}], "runs": [run]}))
             lab_check.thin(source, target)
             thinned = json.loads(target.read_text())["runs"][0]
         self.assertEqual(len(thinned["step"]), len(thinned["gap"]))

@@ -3,12 +3,17 @@
 asked otherwise with decay (4.75e-8, x0.99 every 25 steps), on draws of PyTorch and on those of the lab.
 
     lab_quadratic.py [--seeds 1 2 3] [--oracle qdwh|frobenius|exact] [--lr 4.75e-8] [--decay 0.99] [--steps 500]
+    lab_quadratic.py --adam
 
 Oracles: the authors' two-step QDWH; the same behind a division by the Frobenius norm; the exact factor.
 
 The PolarGrad authors' scripts draw with torch.manual_seed(42), A, B, C, and with the same seed again X. On that
 draw the reference has 3.1e1 at step 100. What the lab finds on its draws is found here on the same draws, which
 are made by the formulas of src/base/random.h: the row's spread is that of the draws.
+
+--adam: torch.optim.Adam with decay (0.05, x0.99 every 25 steps) on the authors' draw, its gradient by autograd, by
+the formula, and by autograd from a start of which one element is moved by a unit in the last place: how much of a
+cell is rounding, and how far the gap goes up and down around it.
 """
 
 import argparse
@@ -107,6 +112,39 @@ def gaps(draw, oracle, lr, decay, steps):
     return found
 
 
+def adam_gaps(way):
+    """step -> gap at every tenth step."""
+    a64, b64, c64, start = torch_draw(42)
+    minimum = torch.linalg.lstsq(b64.T, torch.linalg.lstsq(a64, c64).solution.T).solution.T
+    a, b, c, x = a64.float(), b64.float(), c64.float(), torch.nn.Parameter(start.float())
+    if way == "moved":
+        x.data[0, 0] *= 1 + EPS
+    optimizer = torch.optim.Adam([x], lr=0.05)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=25, gamma=0.99)
+    found = {}
+    for step in range(4001):
+        if step % 10 == 0:
+            found[step] = float(0.5 * (a64 @ (x.detach().double() - minimum) @ b64).norm() ** 2)
+        optimizer.zero_grad()
+        if way == "formula":
+            x.grad = a.T @ (a @ x.detach() @ b - c) @ b.T
+        else:
+            (0.5 * torch.linalg.matrix_norm(a @ x @ b - c) ** 2).backward()
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def show_adam():
+    for way in ("autograd", "formula", "moved"):
+        found = adam_gaps(way)
+        print(f"{way:10s}" + "  ".join(f"{step}: {found[step]:.1e}" for step in (100, 500, 1000, 2000, 4000)))
+        for first, last in ((750, 1250), (1500, 2500), (3000, 4000)):
+            near = sorted(gap for step, gap in found.items() if first <= step <= last)
+            least, middle, most = near[0], near[len(near) // 2], near[-1]
+            print(f"{'':10s}steps {first} to {last}: {least:.1e} to {most:.1e}, median {middle:.1e}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="the lab's")
@@ -114,8 +152,11 @@ def main():
     parser.add_argument("--lr", type=float, default=4.75e-8)
     parser.add_argument("--decay", type=float, default=0.99)
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--adam", action="store_true", help="Adam with decay on the authors' draw, three times")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.adam:
+        return show_adam()
     print("gap after steps " + ", ".join(str(step) for step in STEPS if step <= options.steps))
     draws = [("authors' draw, torch seed 42", torch_draw(42)), ("torch seed 1", torch_draw(1))]
     draws += [(f"lab seed {seed}", lab_draw(seed)) for seed in options.seeds]
