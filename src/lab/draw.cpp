@@ -4,6 +4,7 @@
 #include <numbers>
 #include <optional>
 #include <random>
+#include <utility>
 
 #include "base/error.h"
 #include "base/random.h"

@@ -101,7 +101,7 @@ class Thin(unittest.TestCase):
         run = run_of("Adam", {step: 1.23456 for step in steps})
         with tempfile.TemporaryDirectory() as folder:
             source, target = pathlib.Path(folder) / "completion.json", pathlib.Path(folder) / "thin" / "completion.json"
-            source.write_text(json.dumps({"draws": [], "quantities": [{"key": "gap"}], "runs": [run]}))
+            source.write_text(json.dumps({"problem": "completion", "quantities": [{"key": "gap"}], "runs": [run]}))
             lab_check.thin(source, target)
             thinned = json.loads(target.read_text())["runs"][0]
         self.assertEqual(len(thinned["step"]), len(thinned["gap"]))

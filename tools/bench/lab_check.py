@@ -211,7 +211,7 @@ def thin(source, target):
     """Points whose steps grow by a twelfth, the table's and the last, three digits; of what oscillates all points,
     where they are compared."""
     data = json.loads(source.read_text())
-    whole = OSCILLATES if is_authors_draw(source) else set()
+    whole = OSCILLATES if data["problem"] == "quadratic" and is_authors_draw(source) else set()
     keys = [quantity["key"] for quantity in data["quantities"]]
     for run in data["runs"]:
         kept, last = [], -1.0
