@@ -79,7 +79,7 @@ class TorchDraw final : public Draw {
   }
   std::vector<int32_t> indices(int64_t count, int64_t limit, uint64_t, int64_t block) const override {
     std::mt19937 engine = engine_;
-    engine.discard(static_cast<unsigned long long>(block * count));
+    engine.discard(static_cast<uint64_t>(block) * static_cast<uint64_t>(count));
     std::vector<int32_t> all(static_cast<size_t>(count));
     for (int32_t& one : all) one = static_cast<int32_t>(engine() % static_cast<uint64_t>(limit));
     return all;
