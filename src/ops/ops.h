@@ -118,6 +118,9 @@ struct CrossEntropy {
   Tensor workspace;             // cross_entropy_workspace(N, C, V) bytes
 };
 
+// Of Ops::exact_squares. Digit i counts units of 2^(32 i - 320); the last two count infinite sums and NaNs.
+constexpr int64_t kExactAtom = 64, kExactDigits = 22;
+
 // What one optimizer step has to know, computed on the device so that nothing waits for the host: a f64
 // tensor with these elements. `step_control` writes it, optimizers read it.
 enum ControlIndex : int {
@@ -321,6 +324,15 @@ class Ops {
   virtual void sum(const Tensor& x, const Tensor& out, bool accumulate) = 0;
   virtual void sum_squares(const Tensor& x, const Tensor& out, bool accumulate) = 0;
   virtual void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate) = 0;
+  // A sum of squares that does not depend on how x was cut, if it was cut at multiples of kExactAtom elements
+  // and filled up with zeros: the squares of each kExactAtom elements are summed in f64 in a fixed order, and
+  // these sums exactly, in fixed point (without what is below 2^-320). x: f32, 16-byte aligned. digits: f64
+  // (kExactDigits), whole numbers below 2^32; those of several x may be added, element by element, as often
+  // as the sums stay below 2^53.
+  virtual void exact_squares(const Tensor& x, const Tensor& digits) = 0;
+  // out: f64 (1), = the value of digits, the same for all that stand for the same number; infinite or NaN
+  // where x was.
+  virtual void exact_value(const Tensor& digits, const Tensor& out) = 0;
 
   // --- model ---
   // c = alpha op(a) op(b) + beta c

@@ -132,6 +132,51 @@ TEST(CudaFlat, SumOfMillions) {
   both.cuda.release(x.data);
 }
 
+// Both backends count the same units; within an atom they add in different orders.
+TEST(CudaFlat, ExactSquares) {
+  Both both;
+  const auto value_of = [&](const Tensor& digits) {
+    const Pair out = both.zeros(DType::f64, {1});
+    both.cuda.exact_value(digits, out.cuda);
+    return both.read_cuda(out)[0];
+  };
+  for (const int64_t count : {1, 3, 64, 100, 1024, 4096 + 37, 300000}) {
+    const Pair x = both.random(DType::f32, {count}, 8), digits = both.zeros(DType::f64, {kExactDigits});
+    const Pair out = both.zeros(DType::f64, {1});
+    both.cpu.exact_squares(x.cpu, digits.cpu);
+    both.cpu.exact_value(digits.cpu, out.cpu);
+    both.cuda.exact_squares(x.cuda, digits.cuda);
+    const double want = both.read_cpu(out)[0], got = value_of(digits.cuda);
+    EXPECT_NEAR(got, want, 64 * 0x1p-53 * want) << count;
+
+    // In two pieces, the second first: the same bits.
+    const int64_t cut = count / 2 / kExactAtom * kExactAtom;
+    const Pair sum = both.zeros(DType::f64, {2, kExactDigits});
+    both.cuda.exact_squares(x.cuda.slice(cut, {count - cut}), sum.cuda.slice(0, {kExactDigits}));
+    both.cuda.exact_squares(x.cuda.slice(0, {cut}), sum.cuda.slice(kExactDigits, {kExactDigits}));
+    both.cuda.axpby(1.0, sum.cuda.slice(kExactDigits, {kExactDigits}), 1.0,
+                    sum.cuda.slice(0, {kExactDigits}));
+    EXPECT_EQ(value_of(sum.cuda.slice(0, {kExactDigits})), got) << count;
+  }
+  const double largest = std::numeric_limits<float>::max(),
+               smallest = std::numeric_limits<float>::min();
+  const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
+  const auto squares_of = [&](const Values& values) {
+    const Pair x = both.make(DType::f32, {static_cast<int64_t>(values.size())}, values);
+    const Pair digits = both.zeros(DType::f64, {kExactDigits});
+    both.cuda.exact_squares(x.cuda, digits.cuda);
+    return value_of(digits.cuda);
+  };
+  EXPECT_EQ(squares_of({smallest}), smallest * smallest);
+  EXPECT_EQ(squares_of(Values(64, largest)), 64 * (largest * largest));
+  EXPECT_EQ(squares_of({1.0, infinity}), infinity);
+  EXPECT_TRUE(std::isnan(squares_of({infinity, nan})));
+  Values apart(129, 0.0);
+  apart[0] = 1.0;
+  apart[64] = 0x1.6a09e8p-27;  // squared: a little more than half a unit in the last place of 1
+  EXPECT_EQ(squares_of(apart), 1.0 + 0x1p-52);
+}
+
 TEST(CudaFlat, SumsDoNotDependOnAlignmentOrOrder) {
   Both both;
   for (const DType dtype : kFloating) {

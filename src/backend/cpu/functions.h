@@ -33,6 +33,10 @@ void sum(const Tensor& x, const Tensor& out, bool accumulate);
 void sum_squares(const Tensor& x, const Tensor& out, bool accumulate);
 void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate);
 
+// exact_sum.cpp
+void exact_squares(const Tensor& x, const Tensor& digits);
+void exact_value(const Tensor& digits, const Tensor& out);
+
 // embedding.cpp
 void embedding_forward(const Tensor& ids, const Tensor& table, const MatrixView& out);
 void embedding_backward(const Tensor& ids, const MatrixView& dout, const Tensor& dtable,

@@ -85,6 +85,10 @@ class CudaOps final : public Ops {
   void sum_squares(const Tensor& x, const Tensor& out, bool accumulate) override;
   void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate) override;
 
+  // exact_sum.cpp
+  void exact_squares(const Tensor& x, const Tensor& digits) override;
+  void exact_value(const Tensor& digits, const Tensor& out) override;
+
   // gemm.cpp; C may be F32 where A and B are BF16.
   void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
             const MatrixView& b, double beta, const MatrixView& c) override;
