@@ -54,6 +54,9 @@ class Communicator {
   // the ranks' row `rank()`; may be that row of parts. The other rows of parts may be overwritten.
   virtual void reduce_scatter_sum(const Tensor& parts, const Tensor& own, std::string_view name,
                                   Mark& done) = 0;
+  // parts (N, count): row r is for rank r. arrived (N, count): row r = what rank r had for this one, this
+  // rank's own row included. The two must not overlap.
+  virtual void all_to_all(const Tensor& parts, const Tensor& arrived, std::string_view name, Mark& done) = 0;
   // parts (N, count): row rank() is filled on entry, all on exit.
   virtual void all_gather(const Tensor& parts, std::string_view name, Mark& done) = 0;
   virtual void broadcast(const Tensor& tensor, int root, std::string_view name, Mark& done) = 0;

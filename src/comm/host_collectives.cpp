@@ -1,6 +1,7 @@
 #include "comm/host_collectives.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/error.h"
 #include "comm/host_sum.h"
@@ -126,6 +127,22 @@ void HostCollectives::reduce_scatter_sum(const Tensor& parts, const Tensor& own)
     pieces.push_back(
         {static_cast<std::byte*>(parts.data) + static_cast<size_t>(rank) * own.bytes(), own.count()});
   reduce_pieces(pieces, static_cast<std::byte*>(own.data), parts.dtype);
+}
+
+void HostCollectives::all_to_all(const Tensor& parts, const Tensor& arrived) {
+  begin(Kind::all_to_all, parts.bytes(), static_cast<int>(parts.dtype));
+  const size_t bytes = parts.bytes() / static_cast<size_t>(ranks_);
+  const auto row = [bytes](const Tensor& of, int rank) {
+    return static_cast<std::byte*>(of.data) + static_cast<size_t>(rank) * bytes;
+  };
+  std::memcpy(row(arrived, rank_), row(parts, rank_), bytes);
+  std::vector<Block> sends, receives;
+  for (int step = 1; step < ranks_; ++step) {  // not all to the same rank first
+    const int to = (rank_ + step) % ranks_, from = (rank_ + ranks_ - step) % ranks_;
+    sends.push_back({to, row(parts, to), bytes});
+    receives.push_back({from, row(arrived, from), bytes});
+  }
+  exchange(sends, receives);
 }
 
 void HostCollectives::all_gather(const Tensor& parts) {

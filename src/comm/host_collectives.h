@@ -23,13 +23,14 @@ class HostCollectives {
   explicit HostCollectives(Mesh& mesh);
   void all_reduce_sum(const Tensor& tensor);
   void reduce_scatter_sum(const Tensor& parts, const Tensor& own);
+  void all_to_all(const Tensor& parts, const Tensor& arrived);
   void all_gather(const Tensor& parts);
   void broadcast(std::span<std::byte> bytes, int root);
   std::vector<std::string> all_gather_text(const std::string& own);
   uint64_t bytes_sent() const { return bytes_sent_; }
 
  private:
-  enum class Kind : uint8_t { all_reduce = 1, reduce_scatter, all_gather, broadcast, text };
+  enum class Kind : uint8_t { all_reduce = 1, reduce_scatter, all_gather, broadcast, text, all_to_all };
   // The piece of the flat data that belongs to a rank.
   struct Piece {
     std::byte* data = nullptr;

@@ -122,6 +122,22 @@ void check_reduce_scatter(Communicator& comm, DType dtype, int64_t count, bool i
   EXPECT_EQ(comm.bytes_sent() - before, static_cast<uint64_t>(comm.world_size() - 1) * own.bytes());
 }
 
+void check_all_to_all(Communicator& comm, DType dtype, int64_t count) {
+  const Shape shape{comm.world_size(), count};
+  Array parts = values_of(comm.rank(), dtype, shape), arrived(dtype, shape);
+  const auto done = comm.make_mark();
+  const uint64_t before = comm.bytes_sent();
+  comm.all_to_all(parts.tensor, arrived.tensor, "parts", *done);
+  done->wait();
+  for (int r = 0; r < comm.world_size(); ++r) {
+    const Array sent = values_of(r, dtype, shape);
+    for (int64_t i = 0; i < count; ++i)
+      ASSERT_EQ(arrived.get(r * count + i), sent.get(comm.rank() * count + i)) << "row " << r;
+  }
+  EXPECT_EQ(comm.bytes_sent() - before,
+            static_cast<uint64_t>((comm.world_size() - 1) * count) * size_of(dtype));
+}
+
 void check_all_gather(Communicator& comm, DType dtype, int64_t count) {
   const int ranks = comm.world_size();
   Array parts(dtype, {ranks, count});
@@ -164,6 +180,7 @@ TEST_P(Gloo, EveryCollective) {
         check_all_reduce(*comm, dtype, count);
         check_reduce_scatter(*comm, dtype, count, true);
         check_reduce_scatter(*comm, dtype, count, false);
+        check_all_to_all(*comm, dtype, count);
         check_all_gather(*comm, dtype, count);
         for (int root = 0; root < ranks; ++root) check_broadcast(*comm, dtype, count, root);
       }

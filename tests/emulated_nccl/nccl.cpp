@@ -9,10 +9,13 @@
 
 #include <atomic>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "comm/host_collectives.h"
@@ -87,6 +90,40 @@ struct ncclComm {
     return queued == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
   }
 };
+
+namespace {
+
+struct Group {
+  ncclComm* comm = nullptr;
+  cudaStream_t stream = nullptr;
+  std::map<int, Tensor> sends, receives;  // by peer
+};
+thread_local std::optional<Group> group;
+
+ncclResult_t note(std::map<int, Tensor>& rows, void* data, size_t count, ncclDataType_t type, int peer,
+                  ncclComm* comm, cudaStream_t stream) {
+  Tensor row{data, {}, {static_cast<int64_t>(count)}};
+  if (!dtype_of(type, row.dtype) || peer < 0 || peer >= comm->ranks || rows.contains(peer))
+    return ncclInvalidArgument;
+  if (group->comm != nullptr && (group->comm != comm || group->stream != stream)) return ncclInvalidUsage;
+  group->comm = comm;
+  group->stream = stream;
+  rows[peer] = row;
+  return ncclSuccess;
+}
+
+// (N, count), if the rows lie one after the other.
+bool rows_of(const Group& of, const std::map<int, Tensor>& rows, Tensor& all) {
+  if (static_cast<int>(rows.size()) != of.comm->ranks) return false;
+  const Tensor& first = rows.at(0);
+  all = {first.data, first.dtype, {of.comm->ranks, first.count()}};
+  for (const auto& [peer, row] : rows)
+    if (row.data != all.slice(peer * first.count(), {first.count()}).data || row.count() != first.count())
+      return false;
+  return true;
+}
+
+}  // namespace
 
 extern "C" {
 
@@ -197,6 +234,34 @@ ncclResult_t ncclBroadcast(const void* from, void* to, size_t count, ncclDataTyp
   return comm->queue(stream, [=](polar::HostCollectives& collectives) {
     if (comm->rank == root && from != to) std::memcpy(to, from, tensor.bytes());
     collectives.broadcast({static_cast<std::byte*>(tensor.data), tensor.bytes()}, root);
+  });
+}
+
+// Sends and receives between GroupStart and GroupEnd are one operation; the emulation knows the one that the
+// program makes of them: rows of equal length from every rank to every rank, its own included.
+ncclResult_t ncclGroupStart() {
+  group.emplace();
+  return ncclSuccess;
+}
+
+ncclResult_t ncclSend(const void* from, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  return note(group->sends, const_cast<void*>(from), count, type, peer, comm, stream);
+}
+
+ncclResult_t ncclRecv(void* to, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  return note(group->receives, to, count, type, peer, comm, stream);
+}
+
+ncclResult_t ncclGroupEnd() {
+  const std::optional<Group> ended = std::exchange(group, std::nullopt);
+  if (!ended || ended->comm == nullptr) return ncclInvalidUsage;
+  Tensor parts, arrived;
+  if (!rows_of(*ended, ended->sends, parts) || !rows_of(*ended, ended->receives, arrived))
+    return ncclInvalidUsage;
+  return ended->comm->queue(ended->stream, [=](polar::HostCollectives& collectives) {
+    collectives.all_to_all(parts, arrived);
   });
 }
 

@@ -102,6 +102,8 @@ void check_collectives(Rank& self, DType dtype, int64_t count) {
   const Tensor other_parts = self.filled(dtype, {ranks, count}, rank), apart = self.tensor(dtype, {count});
   self.comm->reduce_scatter_sum(parts, own, "parts", *done);
   self.comm->reduce_scatter_sum(other_parts, apart, "other parts", *done);
+  const Tensor rows = self.filled(dtype, {ranks, count}, rank), arrived = self.tensor(dtype, {ranks, count});
+  self.comm->all_to_all(rows, arrived, "rows", *done);
   const Tensor weights = self.filled(dtype, {count}, rank);
   self.comm->broadcast(weights, ranks - 1, "weights", *done);
   self.ops->follow(*done);  // no wait of the host: what follows is queued
@@ -118,9 +120,13 @@ void check_collectives(Rank& self, DType dtype, int64_t count) {
     ASSERT_EQ(sent[at], Rank::value_of(ranks - 1, i));
   }
   for (int64_t i = 0; i < ranks * count; ++i) ASSERT_EQ(all[static_cast<size_t>(i)], Rank::sum_of(ranks, i));
+  const std::vector<double> rows_arrived = self.values(arrived);
+  for (int r = 0; r < ranks; ++r)
+    for (int64_t i = 0; i < count; ++i)
+      ASSERT_EQ(rows_arrived[static_cast<size_t>(r * count + i)], Rank::value_of(r, rank * count + i));
   const uint64_t broadcast = rank == ranks - 2 ? 0 : size;  // the last of the chain
   EXPECT_EQ(self.comm->bytes_sent() - before,
-            2 * peers * size / static_cast<uint64_t>(ranks) + 3 * peers * size + broadcast);
+            2 * peers * size / static_cast<uint64_t>(ranks) + 4 * peers * size + broadcast);
 }
 
 TEST_P(Nccl, EveryCollective) {

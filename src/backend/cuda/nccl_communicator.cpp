@@ -114,6 +114,7 @@ class NcclCommunicator final : public Communicator {
   std::unique_ptr<Mark> make_mark() override { return std::make_unique<NcclMark>(*this, meter_); }
   void all_reduce_sum(const Tensor& tensor, std::string_view name, Mark& done) override;
   void reduce_scatter_sum(const Tensor& parts, const Tensor& own, std::string_view name, Mark& done) override;
+  void all_to_all(const Tensor& parts, const Tensor& arrived, std::string_view name, Mark& done) override;
   void all_gather(const Tensor& parts, std::string_view name, Mark& done) override;
   void broadcast(const Tensor& tensor, int root, std::string_view name, Mark& done) override;
   uint64_t bytes_sent() const override { return bytes_sent_; }
@@ -310,6 +311,30 @@ void NcclCommunicator::reduce_scatter_sum(const Tensor& parts, const Tensor& own
                                 stream_.get());
   });
   bytes_sent_ += static_cast<uint64_t>(world_size() - 1) * own.bytes();
+}
+
+void NcclCommunicator::all_to_all(const Tensor& parts, const Tensor& arrived, std::string_view name,
+                                  Mark& done) {
+  const ncclDataType_t type = type_of(parts.dtype, "all-to-all", name);
+  if (arrived.dtype != parts.dtype || arrived.count() != parts.count() || parts.count() % world_size() != 0)
+    fail("all-to-all ({}): parts {} {} and arrived {} {}; expected (N, count) twice with N = {}", name,
+         name_of(parts.dtype), parts.shape.text(), name_of(arrived.dtype), arrived.shape.text(),
+         world_size());
+  const int64_t count = parts.count() / world_size();
+  queue("all-to-all", name, done, [&] {
+    ncclResult_t status = nccl_.group_start();
+    for (int peer = 0; peer < world_size(); ++peer) {
+      const Tensor out = parts.slice(peer * count, {count}), in = arrived.slice(peer * count, {count});
+      if (status == ncclSuccess)
+        status = nccl_.send(out.data, static_cast<size_t>(count), type, peer, comm_, stream_.get());
+      if (status == ncclSuccess)
+        status = nccl_.receive(in.data, static_cast<size_t>(count), type, peer, comm_, stream_.get());
+    }
+    const ncclResult_t end = nccl_.group_end();  // a group that was begun has to end
+    return status == ncclSuccess ? end : status;
+  });
+  const auto ranks = static_cast<uint64_t>(world_size());
+  bytes_sent_ += (ranks - 1) * parts.bytes() / ranks;
 }
 
 void NcclCommunicator::all_gather(const Tensor& parts, std::string_view name, Mark& done) {

@@ -37,6 +37,10 @@ NcclLibrary open_nccl_library(const char* name) {
   find(library, name, "ncclReduceScatter", functions.reduce_scatter);
   find(library, name, "ncclAllGather", functions.all_gather);
   find(library, name, "ncclBroadcast", functions.broadcast);
+  find(library, name, "ncclSend", functions.send);
+  find(library, name, "ncclRecv", functions.receive);
+  find(library, name, "ncclGroupStart", functions.group_start);
+  find(library, name, "ncclGroupEnd", functions.group_end);
   return functions;
 }
 
@@ -45,7 +49,9 @@ const NcclLibrary& nccl_library() {
   static const NcclLibrary linked{&ncclGetVersion,     &ncclGetUniqueId,  &ncclCommInitRankConfig,
                                   &ncclCommDestroy,    &ncclCommAbort,    &ncclCommGetAsyncError,
                                   &ncclGetErrorString, &ncclGetLastError, &ncclAllReduce,
-                                  &ncclReduceScatter,  &ncclAllGather,    &ncclBroadcast};
+                                  &ncclReduceScatter,  &ncclAllGather,    &ncclBroadcast,
+                                  &ncclSend,           &ncclRecv,         &ncclGroupStart,
+                                  &ncclGroupEnd};
   return linked;
 }
 #else

@@ -155,6 +155,10 @@ class FaultyCommunicator final : public Communicator {
     inner_->reduce_scatter_sum(parts, own, name, done);
     faults().before_update("reduce");
   }
+  void all_to_all(const Tensor& parts, const Tensor& arrived, std::string_view name, Mark& done) override {
+    inner_->all_to_all(parts, arrived, name, done);
+    faults().before_update("reduce");
+  }
   void all_gather(const Tensor& parts, std::string_view name, Mark& done) override {
     inner_->all_gather(parts, name, done);
     faults().after_update("gather");
