@@ -62,7 +62,7 @@ struct RunningDigits {
 
 // Two atoms a warp at a time.
 __global__ void __launch_bounds__(kExactThreads)
-    exact_squares_kernel(const float* x, int64_t count, FixedPointWord* total) {
+    exact_squares_kernel(const float* x, int64_t count, bool aligned, FixedPointWord* total) {
   DEVICE_SHARED(FixedPointWord, digits, [kFixedPointDigits]);
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < kFixedPointDigits) digits[thread] = 0;
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kExactThreads)
   for (int64_t base = blockIdx.x * stride + warp; base < count; base += gridDim.x * stride) {
     const int64_t begin = base + lane * kLaneElements;
     double squares = 0.0;
-    for_piece(count - begin >= kLaneElements, [&](auto whole) {
+    for_piece(aligned && count - begin >= kLaneElements, [&](auto whole) {
       float value[kLaneElements];
       load_piece<whole.value>(x + begin, count - begin, value);
 #pragma unroll
@@ -97,11 +97,12 @@ __device__ inline void carry_digits(FixedPointWord (&digits)[kFixedPointDigits])
   }
 }
 
-__global__ void exact_digits_kernel(const FixedPointWord* total, double* digits) {
+__global__ void exact_digits_kernel(const FixedPointWord* total, bool accumulate, double* digits) {
   FixedPointWord carried[kFixedPointDigits];
   for (int i = 0; i < kFixedPointDigits; ++i) carried[i] = total[i];
   carry_digits(carried);
-  for (int i = 0; i < kFixedPointDigits; ++i) digits[i] = static_cast<double>(carried[i]);
+  for (int i = 0; i < kFixedPointDigits; ++i)
+    digits[i] = (accumulate ? digits[i] : 0.0) + static_cast<double>(carried[i]);
 }
 
 __global__ void exact_value_kernel(const double* digits, double* out) {
@@ -117,7 +118,8 @@ __global__ void exact_value_kernel(const double* digits, double* out) {
   out[0] = value;
 }
 
-cudaError_t exact_squares(const float* x, int64_t count, double* digits, void* scratch, cudaStream_t stream) {
+cudaError_t exact_squares(const float* x, int64_t count, double* digits, bool accumulate, void* scratch,
+                          cudaStream_t stream) {
   constexpr int64_t largest_grid = 1024;
   const int64_t blocks = divide_up(count, int64_t{kExactThreads} * kLaneElements);
   auto* total = static_cast<FixedPointWord*>(scratch);
@@ -127,10 +129,10 @@ cudaError_t exact_squares(const float* x, int64_t count, double* digits, void* s
     status = device_launch(
         LaunchConfig(static_cast<unsigned>(blocks < largest_grid ? blocks : largest_grid), kExactThreads, 0,
                      stream),
-        &exact_squares_kernel, x, count, total);
+        &exact_squares_kernel, x, count, pieces_aligned(x), total);
   if (status != cudaSuccess) return status;
   return device_launch(LaunchConfig(1, 1, 0, stream), &exact_digits_kernel,
-                       static_cast<const FixedPointWord*>(total), digits);
+                       static_cast<const FixedPointWord*>(total), accumulate, digits);
 }
 
 cudaError_t exact_value(const double* digits, double* out, cudaStream_t stream) {

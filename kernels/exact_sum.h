@@ -12,9 +12,10 @@ namespace polar::kernels {
 // kExactDigits and kExactAtom of ops/ops.h.
 constexpr int kFixedPointDigits = 22, kFixedPointAtom = 64;
 
-// digits (kFixedPointDigits f64) = the sum of the squares of x (count), which is aligned to 16 bytes.
+// digits (kFixedPointDigits f64) = (accumulate ? digits : 0) + the sum of the squares of x (count).
 // `scratch`: kFixedPointDigits words of 8 bytes.
-cudaError_t exact_squares(const float* x, int64_t count, double* digits, void* scratch, cudaStream_t stream);
+cudaError_t exact_squares(const float* x, int64_t count, double* digits, bool accumulate, void* scratch,
+                          cudaStream_t stream);
 // out[0] = the value of digits.
 cudaError_t exact_value(const double* digits, double* out, cudaStream_t stream);
 

@@ -143,20 +143,21 @@ TEST(CudaFlat, ExactSquares) {
   for (const int64_t count : {1, 3, 64, 100, 1024, 4096 + 37, 300000}) {
     const Pair x = both.random(DType::f32, {count}, 8), digits = both.zeros(DType::f64, {kExactDigits});
     const Pair out = both.zeros(DType::f64, {1});
-    both.cpu.exact_squares(x.cpu, digits.cpu);
+    both.cpu.exact_squares(x.cpu, digits.cpu, false);
     both.cpu.exact_value(digits.cpu, out.cpu);
-    both.cuda.exact_squares(x.cuda, digits.cuda);
+    both.cuda.exact_squares(x.cuda, digits.cuda, false);
     const double want = both.read_cpu(out)[0], got = value_of(digits.cuda);
     EXPECT_NEAR(got, want, 64 * 0x1p-53 * want) << count;
 
-    // In two pieces, the second first: the same bits.
+    // In two pieces, the second first, and where the array is not aligned: the same bits.
     const int64_t cut = count / 2 / kExactAtom * kExactAtom;
-    const Pair sum = both.zeros(DType::f64, {2, kExactDigits});
-    both.cuda.exact_squares(x.cuda.slice(cut, {count - cut}), sum.cuda.slice(0, {kExactDigits}));
-    both.cuda.exact_squares(x.cuda.slice(0, {cut}), sum.cuda.slice(kExactDigits, {kExactDigits}));
-    both.cuda.axpby(1.0, sum.cuda.slice(kExactDigits, {kExactDigits}), 1.0,
-                    sum.cuda.slice(0, {kExactDigits}));
-    EXPECT_EQ(value_of(sum.cuda.slice(0, {kExactDigits})), got) << count;
+    both.cuda.exact_squares(x.cuda.slice(cut, {count - cut}), digits.cuda, false);
+    both.cuda.exact_squares(x.cuda.slice(0, {cut}), digits.cuda, true);
+    EXPECT_EQ(value_of(digits.cuda), got) << count;
+    const Pair moved = both.zeros(DType::f32, {count + 1});
+    both.cuda.copy(x.cuda, moved.cuda.slice(1, {count}));
+    both.cuda.exact_squares(moved.cuda.slice(1, {count}), digits.cuda, false);
+    EXPECT_EQ(value_of(digits.cuda), got) << count;
   }
   const double largest = std::numeric_limits<float>::max(),
                smallest = std::numeric_limits<float>::min();
@@ -164,7 +165,7 @@ TEST(CudaFlat, ExactSquares) {
   const auto squares_of = [&](const Values& values) {
     const Pair x = both.make(DType::f32, {static_cast<int64_t>(values.size())}, values);
     const Pair digits = both.zeros(DType::f64, {kExactDigits});
-    both.cuda.exact_squares(x.cuda, digits.cuda);
+    both.cuda.exact_squares(x.cuda, digits.cuda, false);
     return value_of(digits.cuda);
   };
   EXPECT_EQ(squares_of({smallest}), smallest * smallest);

@@ -16,7 +16,7 @@ class ExactSum : public ::testing::Test {
   }
   Values digits_of(const Tensor& x) {
     const Tensor digits = device_.zeros(DType::f64, {kExactDigits});
-    device_->exact_squares(x, digits);
+    device_->exact_squares(x, digits, false);
     return device_.read(digits);
   }
   double squares_of(const Values& x) {
@@ -76,21 +76,24 @@ TEST_F(ExactSum, DependsOnNoCutAndNoOrder) {
 
   for (const int parts : {2, 3, 7}) {
     Values sum(static_cast<size_t>(kExactDigits), 0.0);
+    const Tensor accumulated = device_.zeros(DType::f64, {kExactDigits});
     for (int part = 0; part < parts; ++part) {
       Values piece(shuffled.begin() + kAtoms * part / parts * kExactAtom,
                    shuffled.begin() + kAtoms * (part + 1) / parts * kExactAtom);
       piece.insert(piece.end(), static_cast<size_t>(part) * kExactAtom, 0.0);  // padding
       const Values digits = digits_of(make(piece));
       for (size_t i = 0; i < sum.size(); ++i) sum[i] += digits[i];
+      device_->exact_squares(make(piece), accumulated, part > 0);
     }
     EXPECT_EQ(value_of(device_.make(DType::f64, {kExactDigits}, sum)), want) << parts;
+    EXPECT_EQ(device_.read(accumulated), sum) << parts;
   }
   for (const int threads : {2, 3}) {
     Device other(threads);
-    const Tensor moved = other.zeros(DType::f32, {kCount + 4}).slice(4, {kCount});
+    const Tensor moved = other.zeros(DType::f32, {kCount + 3}).slice(3, {kCount});
     other.write(moved, Values(x));
     const Tensor digits = other.zeros(DType::f64, {kExactDigits}), out = other.zeros(DType::f64, {1});
-    other->exact_squares(moved, digits);
+    other->exact_squares(moved, digits, false);
     other->exact_value(digits, out);
     EXPECT_EQ(other.read(out)[0], want) << threads;
   }
@@ -133,8 +136,8 @@ TEST_F(ExactSum, ShowsWhatIsNotFinite) {
 
 TEST_F(ExactSum, ViolatedContractsAreErrors) {
   const Tensor x = device_.zeros(DType::f32, {4}), digits = device_.zeros(DType::f64, {kExactDigits});
-  EXPECT_THROW(device_->exact_squares(device_.zeros(DType::f64, {4}), digits), std::runtime_error);
-  EXPECT_THROW(device_->exact_squares(x, device_.zeros(DType::f64, {1})), std::runtime_error);
+  EXPECT_THROW(device_->exact_squares(device_.zeros(DType::f64, {4}), digits, false), std::runtime_error);
+  EXPECT_THROW(device_->exact_squares(x, device_.zeros(DType::f64, {1}), false), std::runtime_error);
   EXPECT_THROW(device_->exact_value(digits, digits), std::runtime_error);
 }
 

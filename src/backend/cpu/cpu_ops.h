@@ -35,7 +35,9 @@ class CpuOps : public Ops {
   void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate) override {
     cpu::dot(x, y, out, accumulate);
   }
-  void exact_squares(const Tensor& x, const Tensor& digits) override { cpu::exact_squares(x, digits); }
+  void exact_squares(const Tensor& x, const Tensor& digits, bool accumulate) override {
+    cpu::exact_squares(x, digits, accumulate);
+  }
   void exact_value(const Tensor& digits, const Tensor& out) override { cpu::exact_value(digits, out); }
   void gemm(Transpose transpose_a, Transpose transpose_b, double alpha, const MatrixView& a,
             const MatrixView& b, double beta, const MatrixView& c) override {

@@ -55,8 +55,9 @@ class FixedPoint {
       digits_[i] &= kLow;
     }
   }
-  void write(double* digits) const {
-    for (size_t i = 0; i < digits_.size(); ++i) digits[i] = static_cast<double>(digits_[i]);
+  void write(double* digits, bool accumulate) const {
+    for (size_t i = 0; i < digits_.size(); ++i)
+      digits[i] = (accumulate ? digits[i] : 0.0) + static_cast<double>(digits_[i]);
   }
   double value() const {
     if (digits_[kNans] > 0) return std::numeric_limits<double>::quiet_NaN();
@@ -95,7 +96,7 @@ bool are_digits(const Tensor& x) {
 
 }  // namespace
 
-void exact_squares(const Tensor& x, const Tensor& digits) {
+void exact_squares(const Tensor& x, const Tensor& digits, bool accumulate) {
   require(x.dtype == DType::f32 && are_digits(digits), "exact_squares: x F32, digits F64 (kExactDigits)");
   constexpr int64_t kMaximumChunks = 64;
   static_assert(kTaskElements % kExactAtom == 0);
@@ -108,7 +109,7 @@ void exact_squares(const Tensor& x, const Tensor& digits) {
   FixedPoint total;
   for (const FixedPoint& sum : sums) total.add(sum);
   total.carry();
-  total.write(digits.as<double>());
+  total.write(digits.as<double>(), accumulate);
 }
 
 void exact_value(const Tensor& digits, const Tensor& out) {

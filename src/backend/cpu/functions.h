@@ -34,7 +34,7 @@ void sum_squares(const Tensor& x, const Tensor& out, bool accumulate);
 void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate);
 
 // exact_sum.cpp
-void exact_squares(const Tensor& x, const Tensor& digits);
+void exact_squares(const Tensor& x, const Tensor& digits, bool accumulate);
 void exact_value(const Tensor& digits, const Tensor& out);
 
 // embedding.cpp

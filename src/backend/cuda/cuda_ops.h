@@ -86,7 +86,7 @@ class CudaOps final : public Ops {
   void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate) override;
 
   // exact_sum.cpp
-  void exact_squares(const Tensor& x, const Tensor& digits) override;
+  void exact_squares(const Tensor& x, const Tensor& digits, bool accumulate) override;
   void exact_value(const Tensor& digits, const Tensor& out) override;
 
   // gemm.cpp; C may be F32 where A and B are BF16.

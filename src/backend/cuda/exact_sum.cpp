@@ -8,12 +8,11 @@ namespace polar::cuda {
 
 static_assert(kernels::kFixedPointDigits == kExactDigits && kernels::kFixedPointAtom == kExactAtom);
 
-void CudaOps::exact_squares(const Tensor& x, const Tensor& digits) {
-  require(x.dtype == DType::f32 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0 &&
-              is(digits, DType::f64, kExactDigits),
-          "exact_squares: x F32, 16-byte aligned; digits F64 (kExactDigits)");
-  CUDA_CHECK(kernels::exact_squares(x.as<const float>(), x.count(), digits.as<double>(), scratch<double>(),
-                                    stream_.get()));
+void CudaOps::exact_squares(const Tensor& x, const Tensor& digits, bool accumulate) {
+  require(x.dtype == DType::f32 && is(digits, DType::f64, kExactDigits),
+          "exact_squares: x F32, digits F64 (kExactDigits)");
+  CUDA_CHECK(kernels::exact_squares(x.as<const float>(), x.count(), digits.as<double>(), accumulate,
+                                    scratch<double>(), stream_.get()));
 }
 
 void CudaOps::exact_value(const Tensor& digits, const Tensor& out) {
