@@ -19,6 +19,7 @@ class Checker {
     check_groups();
     check_schedule(e_.schedule, "schedule");
     check_precision();
+    check_reduction();
     check_intervals();
   }
 
@@ -118,6 +119,19 @@ class Checker {
     if (e_.precision.gradients != "fp32")
       refuse("precision.gradients", "found {}, but run.device is cpu, which accumulates in fp32",
              e_.precision.gradients);
+  }
+
+  void check_reduction() const {
+    if (e_.distributed.reduction != "invariant") return;
+    if (e_.batch.micro_sequences == 0)
+      refuse("distributed.reduction",
+             "found invariant, but batch.micro_sequences is not set: what is summed are micro-batches, which "
+             "have to be the same on any number of ranks");
+    if (e_.distributed.gradient_dtype != "fp32")
+      refuse("distributed.gradient_dtype",
+             "found {}, but distributed.reduction is invariant: rounded gradients depend on how many ranks "
+             "round them; expected fp32",
+             e_.distributed.gradient_dtype);
   }
 
   void check_intervals() const {

@@ -94,6 +94,7 @@ struct DistributedConfig {
   std::string backend = "auto";         // auto | gloo | nccl
   std::string sharding = "optimizer";   // optimizer | gradients
   std::string gradient_dtype = "fp32";  // fp32 | bf16
+  std::string reduction = "fast";       // fast | invariant
   double slow_rank_share = 0.1;         // of a step's time, from which a slow rank is worth a line of the log
   double timeout_seconds =
       300.0;  // of a collective operation, of the ranks' meeting, half of it of a part of a checkpoint

@@ -294,6 +294,12 @@ void fields(Visitor& visit, C& c) {
          .doc = "format in which gradients travel between the ranks; bf16 halves the volume and rounds them",
          .choices = "fp32 | bf16"},
         c.gradient_dtype);
+  visit({.name = "reduction",
+         .doc = "the order in which gradients are summed; invariant: in pairs over the micro-batches of a "
+                "step, so that any number of ranks comes to the same bits, with equal "
+                "batch.micro_sequences (more memory: README)",
+         .choices = "fast | invariant"},
+        c.reduction);
   visit({.name = "timeout_seconds",
          .unit = "s",
          .doc = "how long a rank waits for the others: at the start, in an operation; half of it for parts "

@@ -19,8 +19,14 @@ namespace polar {
 class Prefetcher {
  public:
   using Plan = std::function<uint64_t(uint64_t n)>;
+  // Row i is sample first + i / together * apart + i % together; together == 0: all rows follow each other.
+  struct Rows {
+    int64_t together;
+    uint64_t apart;
+  };
   // Error (exit code 2) if the ring has fewer than two batches. `loader` must outlive the prefetcher.
-  Prefetcher(const Loader& loader, std::vector<Batch> ring, uint64_t first, Plan first_sample_of);
+  Prefetcher(const Loader& loader, std::vector<Batch> ring, uint64_t first, Plan first_sample_of,
+             Rows rows = {0, 0});
   ~Prefetcher();  // stops the thread, whatever it is at
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
@@ -40,9 +46,11 @@ class Prefetcher {
 
  private:
   void work();
+  void fill(View& view) const;
   const Loader& loader_;
   std::vector<View> ring_;
   Plan first_sample_of_;
+  Rows rows_;
   std::mutex mutex_;
   std::condition_variable changed_;
   uint64_t filled_;    // batches before this one are ready

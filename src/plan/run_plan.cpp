@@ -1,6 +1,7 @@
 #include "plan/run_plan.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/error.h"
 #include "plan/gradient_layout.h"
@@ -89,9 +90,11 @@ RunPlan::RunPlan(const Experiment& e, const Ops& ops, const Topology& ranks)
              : optimizer.table();
   const int64_t time = e.data.sequence_length;
   if (shards) place_gradients(e);
+  choose_reduction(e);
   model.plan(device, ops);
   optimizer.plan(device, ops);
   if (shards) plan_exchange();
+  if (invariant) plan_partial_sums();
   const int64_t inputs = ops.host_memory() ? 1 : 2;
   for (int64_t i = 0; i < inputs; ++i)
     input.push_back(
@@ -100,6 +103,8 @@ RunPlan::RunPlan(const Experiment& e, const Ops& ops, const Topology& ranks)
     backend_workspace = device.add("workspace", "backend", DType::f32, {bytes / 4});
   step_inputs = device.add("control", "step inputs", DType::f64, {step_input_count()});
   loss_sum = device.add("control", "loss sum", DType::f64, {1});
+  losses = device.add("control", "losses of micro-batches", DType::f64, {micro_steps * ranks.world_size});
+  square_digits = device.add("control", "gradient squares, digits", DType::f64, {kExactDigits});
   gradient_squares = device.add("control", "gradient squares", DType::f64, {1});
   const Shape window{guard_window_elements(e.guard)};
   guard_window = device.add("control", "guard window", DType::f64, window);
@@ -122,6 +127,30 @@ void RunPlan::place_gradients(const Experiment& e) {
   GradientLayout layout = one_bucket_layout(model, *shards);
   gradient_window = layout.window;
   model.place_gradients(std::move(layout.offsets), layout.count);
+}
+
+// A rank's own sums have to be whole subtrees of the one over all micro-batches.
+void RunPlan::choose_reduction(const Experiment& e) {
+  invariant = e.distributed.reduction == "invariant";
+  if (!invariant) return;
+  const auto is_power_of_two = [](int64_t n) { return std::has_single_bit(static_cast<uint64_t>(n)); };
+  if (shards_gradients && !is_power_of_two(topology.world_size))
+    fail_usage(
+        "distributed.reduction: found invariant with distributed.sharding = gradients on {} ranks, expected "
+        "a power of two",
+        topology.world_size);
+  if (!shards_gradients && !is_power_of_two(micro_steps))
+    fail_usage(
+        "distributed.reduction: found invariant with {} micro-batches on {}, expected a power of two: change "
+        "batch.global_tokens, batch.micro_sequences or the number of ranks",
+        micro_steps, topology.world_size == 1 ? "one rank" : "each rank");
+}
+
+void RunPlan::plan_partial_sums() {
+  const Shape shape{shards_gradients ? shards->own_elements() : model.registry().flat_count()};
+  for (auto rest = micro_steps - 1, level = int64_t{0}; rest > 0; rest /= 2, ++level)
+    partial_sums.push_back(device.add("gradients", fmt::format("sum of {} micro-batches", int64_t{1} << level),
+                                      DType::f32, shape));
 }
 
 void RunPlan::plan_exchange() {
@@ -147,6 +176,10 @@ void RunPlan::plan_exchange() {
   for (size_t i = 0; i < travelling.size(); ++i)
     travelling[i] = device.add("gradients", fmt::format("bucket on its way {}", i), DType::f32,
                                {bytes[i] / static_cast<int64_t>(sizeof(float))});
+  if (invariant)
+    for (size_t i = 0; i < arrived_rows.size(); ++i)
+      arrived_rows[i] = device.add("gradients", fmt::format("bucket from all ranks {}", i), DType::f32,
+                                   {topology.world_size * part});
   if (shards_gradients && gradient_dtype != DType::f32)
     arrived_gradients = device.add("gradients", "part that arrived", DType::f32, {part});
 }

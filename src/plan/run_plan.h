@@ -47,7 +47,9 @@ struct RunPlan {
   // On the device: micro-batches (two where one can be copied while the other is computed with), and the
   // scalars of a step. step_inputs: what the host says of a step, see below.
   std::vector<InputIds> input;
-  BufferId backend_workspace, step_inputs, loss_sum, gradient_squares, guard_window, control;
+  // losses: of every micro-batch of the step, whoever computes it; square_digits: Ops::exact_squares.
+  BufferId backend_workspace, step_inputs, loss_sum, losses, square_digits, gradient_squares, guard_window,
+      control;
 
   // f64 elements of step_inputs: the valid tokens of the global batch, then the groups' learning rates, then
   // their momentums' betas.
@@ -72,6 +74,20 @@ struct RunPlan {
   // Bytes that a rank sends in a step for gradients and weights.
   int64_t bytes_sent() const;
 
+  // distributed.reduction: invariant. partial_sums: what PairwiseSum puts away; arrived_rows: a bucket's rows
+  // from all ranks, for each of `travelling`.
+  bool invariant = false;
+  std::vector<BufferId> partial_sums;
+  std::array<BufferId, 2> arrived_rows;
+
+  // A step's micro-batches are numbered. Each rank has a range of them; where the ranks sum first what they
+  // have at the same time (shards_gradients and invariant) every world_size-th.
+  bool takes_turns() const { return invariant && shards_gradients; }
+  int64_t micro_batch(int64_t micro_step) const {
+    return takes_turns() ? micro_step * topology.world_size + topology.rank
+                         : topology.rank * micro_steps + micro_step;
+  }
+
   // Parameters that this rank writes into checkpoints, and their places in snapshot_parameters (elements).
   struct Written {
     int parameter = 0;
@@ -87,6 +103,8 @@ struct RunPlan {
   std::vector<BufferId> snapshot_optimizer;  // in the order of Optimizer::state()
 
  private:
+  void choose_reduction(const Experiment& experiment);
+  void plan_partial_sums();
   void place_gradients(const Experiment& experiment);
   void plan_exchange();
   void plan_snapshot(const Experiment& experiment);

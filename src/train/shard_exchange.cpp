@@ -26,20 +26,22 @@ void convert(Ops& ops, const Tensor& from, const Tensor& to) {
 
 }  // namespace
 
-ShardExchange::ShardExchange(Ops& ops, Communicator& comm, const RunPlan& plan, const PlannedMemory& device)
+ShardExchange::ShardExchange(Ops& ops, Communicator& comm, const RunPlan& plan, const PlannedMemory& device,
+                             const PairwiseSum* pairs)
     : ops_(ops),
       comm_(comm),
       plan_(plan),
+      pairs_(pairs),
       own_gradients_(device[plan.own_gradients]),
       own_parameters_(device[plan.own_parameters]),
       arrived_gradients_(device[plan.arrived_gradients]),
-      in_place_(plan.shards_gradients || plan.gradient_dtype != DType::f32) {
+      in_place_(plan.shards_gradients || plan.gradient_dtype != DType::f32 || plan.invariant) {
   for (size_t i = 0; i < buffers_.size(); ++i) {
     buffers_[i] = device[plan.travelling[i]];
     arrived_[i] = comm.make_mark();
   }
   scalar_arrived_ = comm.make_mark();
-  prepare_gradients();
+  prepare_gradients(device);
   prepare_weights();
   weights_sent_ = weights_.size();
 }
@@ -87,8 +89,12 @@ std::vector<int64_t> ShardExchange::cuts() const {
 // What travels in it has arrived and is where it belongs before anything that is queued from now on.
 void ShardExchange::free_buffer(size_t turn) {
   ops_.follow(*arrived_[turn]);
-  const Journey* journey = std::exchange(under_way_[turn], nullptr);
-  if (journey != nullptr && journey->unpack) journey->unpack->run();
+  const UnderWay done = std::exchange(under_way_[turn], {});
+  if (done.journey == nullptr || !done.journey->unpack) return;
+  done.journey->unpack->run();
+  // The sum over the ranks is one summand of the sum over the micro-steps.
+  if (pairs_ != nullptr && plan_.shards_gradients && done.journey->arrived)
+    pairs_->add(own_part(*done.journey), done.micro, plan_.micro_steps);
 }
 
 // --- weights, in the order of the forward pass ---
@@ -122,13 +128,13 @@ void ShardExchange::send_next_weights() {
   free_buffer(journey.turn);
   journey.pack->run();
   comm_.all_gather(journey.parts, "weights of " + bucket_of(journey).name, *arrived_[journey.turn]);
-  under_way_[journey.turn] = &journey;
+  under_way_[journey.turn] = {&journey};
 }
 
 void ShardExchange::receive_weights(int64_t end) {
   for (const Journey& journey : weights_) {
     if (journey.stage >= end) return;
-    if (under_way_[journey.turn] != &journey) continue;
+    if (under_way_[journey.turn].journey != &journey) continue;
     free_buffer(journey.turn);
     if (weights_sent_ < weights_.size()) send_next_weights();
   }
@@ -150,18 +156,29 @@ void ShardExchange::gather_parameters(const std::function<void(const Bucket::Pie
 
 // --- gradients, in the order of the backward pass ---
 
-void ShardExchange::prepare_gradients() {
+void ShardExchange::prepare_gradients(const PlannedMemory& device) {
   gradients_ = journeys(&Model::last_gradient, true, plan_.gradient_dtype);
   for (Journey& journey : gradients_) {
+    if (plan_.invariant)
+      journey.arrived = device[plan_.arrived_rows[journey.turn]].slice(0, journey.parts.shape);
     journey.pack = ops_.repeat([this, &journey] { pack_gradients(journey); });
-    if (in_place_) journey.unpack = ops_.repeat([this, &journey] { add_own_part(journey); });
+    if (in_place_) journey.unpack = ops_.repeat([this, &journey] { take_own_part(journey); });
   }
+}
+
+// In the last micro-step: a gradient of this rank becomes the sum over all of its micro-steps.
+void ShardExchange::sum_in_pairs(const Tensor& gradient) const {
+  if (pairs_ != nullptr && !plan_.shards_gradients)
+    pairs_->add(gradient, plan_.micro_steps - 1, plan_.micro_steps);
 }
 
 void ShardExchange::pack_gradients(const Journey& journey) const {
   ops_.fill(journey.parts, 0.0);  // padding counts in the norm
-  for (const Bucket::Piece& piece : bucket_of(journey).pieces)
-    convert(ops_, elements_of(piece, plan_.model.gradient(piece.parameter)), place_of(piece, journey.parts));
+  for (const Bucket::Piece& piece : bucket_of(journey).pieces) {
+    const Tensor gradient = elements_of(piece, plan_.model.gradient(piece.parameter));
+    sum_in_pairs(gradient);
+    convert(ops_, gradient, place_of(piece, journey.parts));
+  }
   // The next bucket's layers, if there are more, add to the same window.
   if (plan_.gradient_window > 0 && journey.bucket < plan_.shards->matrix_buckets())
     ops_.fill(plan_.model.gradients().slice(0, {plan_.gradient_window}), 0.0);
@@ -176,9 +193,13 @@ Tensor ShardExchange::row_of_this_rank(const Journey& journey) const {
   return journey.parts.slice(plan_.topology.rank * part, {part});
 }
 
-void ShardExchange::add_own_part(const Journey& journey) const {
-  Tensor arrived = row_of_this_rank(journey);
+void ShardExchange::take_own_part(const Journey& journey) const {
   const Tensor own = own_part(journey);
+  if (plan_.invariant) {
+    PairwiseSum::sum_rows(ops_, journey.arrived);
+    return ops_.copy(journey.arrived.slice(0, own.shape), own);
+  }
+  Tensor arrived = row_of_this_rank(journey);
   if (!plan_.shards_gradients) return convert(ops_, arrived, own);
   if (arrived.dtype != own.dtype) {
     const Tensor wide = arrived_gradients_.slice(0, arrived.shape);
@@ -192,14 +213,18 @@ void ShardExchange::clear_gradients() {
   if (plan_.shards_gradients) ops_.fill(own_gradients_, 0.0);
 }
 
-void ShardExchange::send_gradients(int64_t end) {
+void ShardExchange::send_gradients(int64_t end, int64_t micro) {
   while (gradients_sent_ < gradients_.size() && gradients_[gradients_sent_].stage < end) {
     const Journey& journey = gradients_[gradients_sent_++];
     free_buffer(journey.turn);
     journey.pack->run();
-    comm_.reduce_scatter_sum(journey.parts, in_place_ ? row_of_this_rank(journey) : own_part(journey),
-                             "gradients of " + bucket_of(journey).name, *arrived_[journey.turn]);
-    under_way_[journey.turn] = &journey;
+    const std::string name = "gradients of " + bucket_of(journey).name;
+    if (plan_.invariant)
+      comm_.all_to_all(journey.parts, journey.arrived, name, *arrived_[journey.turn]);
+    else
+      comm_.reduce_scatter_sum(journey.parts, in_place_ ? row_of_this_rank(journey) : own_part(journey), name,
+                               *arrived_[journey.turn]);
+    under_way_[journey.turn] = {&journey, micro};
   }
   if (gradients_sent_ == gradients_.size()) gradients_sent_ = 0;
 }
@@ -208,8 +233,8 @@ void ShardExchange::receive_gradients() {
   for (size_t turn = 0; turn < buffers_.size(); ++turn) free_buffer(turn);
 }
 
-void ShardExchange::reduce_scalar(const Tensor& scalar, const char* name) {
-  comm_.all_reduce_sum(scalar, name, *scalar_arrived_);
+void ShardExchange::reduce_scalars(const Tensor& scalars, const char* name) {
+  comm_.all_reduce_sum(scalars, name, *scalar_arrived_);
   ops_.follow(*scalar_arrived_);
 }
 

@@ -45,7 +45,14 @@ Trainer::Trainer(const Experiment& experiment, Ops& ops, Communicator& comm)
   plan_.optimizer.bind(ops, device_.arena());
   ops.fill(device_[plan_.control], 0.0);
   ops.fill(device_[plan_.guard_window], 0.0);
-  if (plan_.shards) exchange_.emplace(ops_, comm_, plan_, device_);
+  if (plan_.invariant) {
+    std::vector<Tensor> levels;
+    for (const BufferId level : plan_.partial_sums) levels.push_back(device_[level]);
+    pairs_.emplace(ops_, plan_.shards_gradients ? device_[plan_.own_gradients] : plan_.model.gradients(),
+                   std::move(levels));
+  }
+  if (plan_.shards) exchange_.emplace(ops_, comm_, plan_, device_, pairs_ ? &*pairs_ : nullptr);
+  block_cuts_ = block_cuts();
   prepare_steps();
 }
 
@@ -62,6 +69,17 @@ void Trainer::prepare_steps() {
   step_inputs_uploaded_ = ops_.make_mark();
   updated_ = ops_.make_mark();
   for (std::unique_ptr<Mark>& done : done_) done = ops_.make_mark();
+}
+
+// Where blocks of kExactAtom elements have to begin anew to begin with every parameter, as they do among the
+// parts of several ranks: one that is joined to another may stand within a block of that one.
+std::vector<int64_t> Trainer::block_cuts() const {
+  std::vector<int64_t> cuts{0};
+  if (!exchange_)
+    for (const Parameter& parameter : plan_.model.registry().parameters())
+      if (parameter.offset % kExactAtom != cuts.back() % kExactAtom) cuts.push_back(parameter.offset);
+  cuts.push_back(step_gradients().count());
+  return cuts;
 }
 
 std::vector<Trainer::Piece> Trainer::make_pieces(size_t input) {
@@ -122,11 +140,14 @@ void Trainer::start() {
   for (const InputIds& slot : plan_.input_ring)
     ring.push_back(
         host_batch(tensors_of(host_, slot), plan_.sequences_per_step, experiment_.data.sequence_length));
-  const auto per_rank = static_cast<uint64_t>(plan_.sequences_per_step);
-  const auto rank = static_cast<uint64_t>(comm_.rank()), ranks = static_cast<uint64_t>(comm_.world_size());
-  prefetcher_ =
-      std::make_unique<Prefetcher>(*training_, std::move(ring), static_cast<uint64_t>(progress_.step),
-                                   [=](uint64_t step) { return (step * ranks + rank) * per_rank; });
+  const auto micro = static_cast<uint64_t>(plan_.micro_sequences),
+             in_step = static_cast<uint64_t>(plan_.sequences_per_step * comm_.world_size()),
+             first = static_cast<uint64_t>(plan_.micro_batch(0)) * micro,
+             apart = static_cast<uint64_t>(plan_.micro_batch(1) - plan_.micro_batch(0)) * micro;
+  prefetcher_ = std::make_unique<Prefetcher>(
+      *training_, std::move(ring), static_cast<uint64_t>(progress_.step),
+      [=](uint64_t step) { return step * in_step + first; },
+      Prefetcher::Rows{.together = plan_.micro_sequences, .apart = apart});
 }
 
 ModelBatch Trainer::device_batch(size_t input) const {
@@ -147,7 +168,7 @@ bool Trainer::begin_step(bool interrupted) {
   upload_step_inputs(std::max(sums[0], 1.0));
   upload_micro_batch(0);
   if (exchange_) exchange_->clear_gradients();
-  ops_.fill(device_[plan_.loss_sum], 0.0);
+  ops_.fill(device_[plan_.losses], 0.0);
   return true;
 }
 
@@ -175,12 +196,18 @@ void Trainer::micro_step(int64_t micro) {
   Input& input = inputs_[next_input_];
   ops_.follow(*input.uploaded);
   const bool gradients_leave = plan_.shards_gradients || micro + 1 == plan_.micro_steps;
-  if (micro == 0 || plan_.shards_gradients) ops_.fill(plan_.model.gradients(), 0.0);
+  const bool is_summand = plan_.shards_gradients || plan_.invariant;  // else the backward pass adds
+  if (micro == 0 || is_summand) ops_.fill(plan_.model.gradients(), 0.0);
+  ops_.fill(device_[plan_.loss_sum], 0.0);
   for (const Piece& piece : input.pieces) {
     if (exchange_) exchange_->receive_weights(piece.end);
     piece.work->run();
-    if (exchange_ && gradients_leave) exchange_->send_gradients(piece.end);
+    if (exchange_ && gradients_leave) exchange_->send_gradients(piece.end, micro);
   }
+  if (pairs_ && !(exchange_ && gradients_leave))
+    pairs_->add(plan_.model.gradients(), micro, plan_.micro_steps);
+  const Tensor losses = device_[plan_.losses];
+  ops_.copy(device_[plan_.loss_sum], losses.slice(plan_.micro_batch(micro), {1}));
   ops_.set(*input.used);
   next_input_ = (next_input_ + 1) % inputs_.size();
   if (micro + 1 < plan_.micro_steps) upload_micro_batch(micro + 1);
@@ -250,14 +277,23 @@ Tensor Trainer::step_gradients() const {
   return exchange_ ? device_[plan_.own_gradients] : plan_.model.gradients();
 }
 
+// Over all ranks.
+void Trainer::sum_gradient_squares() {
+  const Tensor gradients = step_gradients(), digits = device_[plan_.square_digits];
+  for (size_t i = 0; i + 1 < block_cuts_.size(); ++i)
+    ops_.exact_squares(gradients.slice(block_cuts_[i], {block_cuts_[i + 1] - block_cuts_[i]}), digits, i > 0);
+  if (exchange_) exchange_->reduce_scalars(digits, "gradient norm");
+  ops_.exact_value(digits, device_[plan_.gradient_squares]);
+}
+
 void Trainer::end_step() {
   comm_.activity().at(progress_.step + 1, "reduction and update");
   if (exchange_) {
     exchange_->receive_gradients();
-    exchange_->reduce_scalar(device_[plan_.loss_sum], "loss");
+    exchange_->reduce_scalars(device_[plan_.losses], "loss");
   }
-  ops_.sum_squares(step_gradients(), device_[plan_.gradient_squares], false);
-  if (exchange_) exchange_->reduce_scalar(device_[plan_.gradient_squares], "gradient norm");
+  ops_.sum(device_[plan_.losses], device_[plan_.loss_sum], false);
+  sum_gradient_squares();
   ops_.follow(*step_inputs_uploaded_);
   const uint64_t phase = update_phase();
   std::unique_ptr<Repeated>& work = updates_[phase];

@@ -17,6 +17,7 @@
 #include "eval/evaluate.h"
 #include "ops/memory.h"
 #include "plan/run_plan.h"
+#include "train/pairwise_sum.h"
 #include "train/checkpointing.h"
 #include "train/diagnostics.h"
 #include "train/shard_exchange.h"
@@ -112,6 +113,8 @@ class Trainer {
   void end_step();
   uint64_t update_phase();
   void update(uint64_t phase);
+  std::vector<int64_t> block_cuts() const;
+  void sum_gradient_squares();
   Tensor step_gradients() const;  // what the update reads: all, or this rank's parts
   StepControl step_control() const;
   StepTensors step_tensors() const;
@@ -140,6 +143,8 @@ class Trainer {
   };
   std::vector<Input> inputs_;
   size_t next_input_ = 0;                  // the place of the next micro-batch to be uploaded
+  std::vector<int64_t> block_cuts_;
+  std::optional<PairwiseSum> pairs_;       // with distributed.reduction invariant
   std::optional<ShardExchange> exchange_;  // with more than one rank
   std::unique_ptr<Mark> step_inputs_uploaded_, updated_;
   std::map<uint64_t, std::unique_ptr<Repeated>> updates_;  // by Optimizer::phase

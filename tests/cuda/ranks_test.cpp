@@ -87,6 +87,26 @@ TEST_F(EmulatedRanks, TrainAsOne) {
     }
 }
 
+// distributed.reduction: invariant, in both formats; four micro-batches of two sequences.
+TEST_F(EmulatedRanks, ComeToTheSameBits) {
+  for (const char* format : {"fp32", "bf16"}) {
+    const std::string compute = std::string("precision.compute=") + format;
+    const Overrides overrides{compute, "distributed.reduction=invariant",
+                              "optimizer.groups.0.type=polargrad", "optimizer.clip_norm=0.5"};
+    const auto name = [format](const char* run) { return std::string(run) + format; };
+    train_on(1, name("one"), overrides);
+    const std::vector<float> want = weights(name("one"), 4);
+    train_on(4, name("four"), overrides, "1");
+    EXPECT_EQ(weights(name("four"), 4), want) << format;
+    Overrides sharded = overrides;
+    sharded.emplace_back("distributed.sharding=gradients");
+    train_on(2, name("two"), sharded);
+    EXPECT_EQ(weights(name("two"), 4), want) << format;
+    train_on(2, name("fast"), {compute, "optimizer.groups.0.type=polargrad", "optimizer.clip_norm=0.5"});
+    EXPECT_NE(weights(name("fast"), 4), want) << format;
+  }
+}
+
 // In bf16 each rank has the parameters that it owns in full precision, and bf16 weights of all.
 TEST_F(EmulatedRanks, InBf16WhatTwoSavedTheyContinueToTheSameBits) {
   const Overrides bf16{"precision.compute=bf16", "checkpoint.every_steps=2",

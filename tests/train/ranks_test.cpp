@@ -107,9 +107,10 @@ class Ranks : public TinyRun {
     }
     return 0;
   }
-  std::vector<double> losses(const std::string& run) const {
-    return read_metrics(path(run) / "metrics.jsonl").column("loss");
+  std::vector<double> column_of(const std::string& run, const std::string& name) const {
+    return read_metrics(path(run) / "metrics.jsonl").column(name);
   }
+  std::vector<double> losses(const std::string& run) const { return column_of(run, "loss"); }
 };
 
 struct Case {
@@ -176,6 +177,75 @@ TEST_P(Optimizers, ShardedGradientsChangeNothing) {
     EXPECT_LE(difference(weights(run, 20), want), 2e-6) << ranks << " ranks, " << micro << " sequences";
   }
 }
+
+// --- distributed.reduction: invariant ---
+
+// One parameter of each family with a rule of its own: every kind of state, oracle and factorization.
+const char* const kEveryRule = R"(optimizer.groups=[
+  {match: ["*.q_proj.weight"], type: muon, lr: 5.0e-3, per_head: true, neuron_beta: 0.95},
+  {match: ["*.k_proj.weight"], type: polargrad, lr: 1.0e-3, oracle: {kind: qdwh}},
+  {match: ["*.v_proj.weight"], type: soap, lr: 3.0e-3, precondition_frequency: 3},
+  {match: ["*.o_proj.weight"], type: shampoo, lr: 1.0e-3, precondition_frequency: 3},
+  {match: ["*.gate_proj.weight"], type: polargrad, lr: 1.0e-3, oracle: {kind: zolo_pd}, momentum: {kind: polar_first}},
+  {match: ["*.up_proj.weight"], type: muon, lr: 5.0e-3, oracle: {kind: polar_express}, cautious_decay: true, weight_decay: 0.1},
+  {match: ["*.layers.0.mlp.down_proj.weight"], type: lion, lr: 1.0e-4},
+  {match: ["*.down_proj.weight"], type: signsgd, lr: 1.0e-4},
+  {match: ["model.embed_tokens.weight"], type: polargrad, lr: 1.0e-3, oracle: {kind: gram_eigh}},
+  {match: ["*"], type: adamw, lr: 3.0e-3}])";
+
+class Invariant : public Ranks, public testing::WithParamInterface<Case> {
+ protected:
+  // `micro` of 24 sequences a micro-batch.
+  static Overrides overrides(int micro) {
+    Overrides all = GetParam().overrides;
+    for (const char* more :
+         {"train.max_steps=8", "data.packing=documents", "batch.global_tokens=768",
+          "evaluation.every_steps=0", "checkpoint.every_steps=4", "distributed.reduction=invariant"})
+      all.emplace_back(more);
+    all.push_back("batch.micro_sequences=" + std::to_string(micro));
+    return all;
+  }
+  void expect_same(const std::string& run, const std::string& other) const {
+    EXPECT_TRUE(weights(run, 8) == weights(other, 8)) << run << " and " << other;
+    for (const char* column : {"loss", "grad_norm"})
+      EXPECT_EQ(column_of(run, column), column_of(other, column))
+          << column << " of " << run << " and " << other;
+  }
+};
+
+TEST_P(Invariant, AnyNumberOfRanksComesToTheSameBits) {
+  Overrides eight = overrides(3);  // micro-batches
+  train(1, "one", eight);
+  train(2, "two", eight);
+  train(8, "eight", eight);
+  for (const char* run : {"two", "eight"}) expect_same(run, "one");
+  // What one has saved, others go on with.
+  std::filesystem::copy(path("one"), path("on"), std::filesystem::copy_options::recursive);
+  std::filesystem::remove_all(checkpoint_dir(path("on"), 8));
+  train(2, "on", eight);
+  expect_same("on", "one");
+
+  eight.emplace_back("distributed.sharding=gradients");
+  train(4, "four, gradients", eight);
+  expect_same("four, gradients", "one");
+  eight.emplace_back("distributed.reduction=fast");
+  train(2, "fast", eight);
+  EXPECT_FALSE(weights("fast", 8) == weights("one", 8));
+}
+
+TEST_P(Invariant, SoDoRanksThatAreNoPowerOfTwo) {
+  const Overrides twelve = overrides(2);  // micro-batches
+  train(3, "three", twelve);
+  train(6, "six", twelve);
+  expect_same("six", "three");
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, Invariant,
+                         testing::Values(Case{"EveryRule", {kEveryRule}},
+                                         Case{"Qwen2",
+                                              {"model.architecture=qwen2", "model.head_dim=4",
+                                               "optimizer.clip_norm=0.1"}}),
+                         [](const auto& test) { return std::string(test.param.name); });
 
 // Directions in which the gradients have hardly been are eigenvectors by rounding alone, and with its usual
 // eps SOAP makes them as large as any other: what depends on the order of summation is then no longer small.
