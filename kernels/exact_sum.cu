@@ -126,10 +126,9 @@ cudaError_t exact_squares(const float* x, int64_t count, double* digits, bool ac
   cudaError_t status = fill(total, sizeof *total, 0, kFixedPointDigits, stream);
   if (status != cudaSuccess) return status;
   if (count > 0)
-    status = device_launch(
-        LaunchConfig(static_cast<unsigned>(blocks < largest_grid ? blocks : largest_grid), kExactThreads, 0,
-                     stream),
-        &exact_squares_kernel, x, count, pieces_aligned(x), total);
+    status = device_launch(LaunchConfig(static_cast<unsigned>(blocks < largest_grid ? blocks : largest_grid),
+                                        kExactThreads, 0, stream),
+                           &exact_squares_kernel, x, count, pieces_aligned(x), total);
   if (status != cudaSuccess) return status;
   return device_launch(LaunchConfig(1, 1, 0, stream), &exact_digits_kernel,
                        static_cast<const FixedPointWord*>(total), accumulate, digits);

@@ -103,7 +103,8 @@ RunPlan::RunPlan(const Experiment& e, const Ops& ops, const Topology& ranks)
     backend_workspace = device.add("workspace", "backend", DType::f32, {bytes / 4});
   step_inputs = device.add("control", "step inputs", DType::f64, {step_input_count()});
   loss_sum = device.add("control", "loss sum", DType::f64, {1});
-  losses = device.add("control", "losses of micro-batches", DType::f64, {micro_steps * ranks.world_size});
+  losses =
+      device.add("control", "losses of micro-batches", DType::f64, {sequences_per_step * ranks.world_size});
   square_digits = device.add("control", "gradient squares, digits", DType::f64, {kExactDigits});
   gradient_squares = device.add("control", "gradient squares", DType::f64, {1});
   const Shape window{guard_window_elements(e.guard)};
@@ -149,8 +150,8 @@ void RunPlan::choose_reduction(const Experiment& e) {
 void RunPlan::plan_partial_sums() {
   const Shape shape{shards_gradients ? shards->own_elements() : model.registry().flat_count()};
   for (auto rest = micro_steps - 1, level = int64_t{0}; rest > 0; rest /= 2, ++level)
-    partial_sums.push_back(device.add("gradients", fmt::format("sum of {} micro-batches", int64_t{1} << level),
-                                      DType::f32, shape));
+    partial_sums.push_back(device.add(
+        "gradients", fmt::format("sum of {} micro-batches", int64_t{1} << level), DType::f32, shape));
 }
 
 void RunPlan::plan_exchange() {

@@ -47,7 +47,8 @@ struct RunPlan {
   // On the device: micro-batches (two where one can be copied while the other is computed with), and the
   // scalars of a step. step_inputs: what the host says of a step, see below.
   std::vector<InputIds> input;
-  // losses: of every micro-batch of the step, whoever computes it; square_digits: Ops::exact_squares.
+  // losses: of every micro-batch of the step, whoever computes it, with room for micro-batches of one
+  // sequence; square_digits: Ops::exact_squares.
   BufferId backend_workspace, step_inputs, loss_sum, losses, square_digits, gradient_squares, guard_window,
       control;
 

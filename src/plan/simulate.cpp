@@ -82,6 +82,10 @@ struct RankSimulator::State {
       fail_usage("batch.global_tokens: the {} sequences of a step cannot be shared equally among {} ranks",
                  all_sequences, ranks);
     sequences = all_sequences / ranks;
+    if (e.distributed.reduction == "invariant")
+      fail_usage(
+          "distributed.reduction: found invariant, which a simulation does not know; expected fast (append "
+          "distributed.reduction=fast)");
     collective_seconds(hardware, ranks, 0.0);  // says if there is no network
     if (ranks > 1) shards.emplace(registry(), owner_costs(optimizer, registry()), ShardOptions{ranks});
     const std::vector<UpdateCost> updates =

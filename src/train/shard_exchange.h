@@ -41,9 +41,9 @@ class ShardExchange {
 
   // Before a step: own gradients = 0, where every micro-batch adds to them.
   void clear_gradients();
-  // After the stages up to `end` (exclusive) of micro-step `micro` were queued: gradients that are complete by
-  // then set out. All weights must have been received. With plan.shards_gradients in every micro-step, else in
-  // the last.
+  // After the stages up to `end` (exclusive) of micro-step `micro` were queued: gradients that are complete
+  // by then set out. All weights must have been received. With plan.shards_gradients in every micro-step,
+  // else in the last.
   void send_gradients(int64_t end, int64_t micro);
   // Own gradients = the sum over the ranks of this rank's parts of the model's gradients; padding is 0.
   void receive_gradients();

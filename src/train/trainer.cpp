@@ -168,7 +168,7 @@ bool Trainer::begin_step(bool interrupted) {
   upload_step_inputs(std::max(sums[0], 1.0));
   upload_micro_batch(0);
   if (exchange_) exchange_->clear_gradients();
-  ops_.fill(device_[plan_.losses], 0.0);
+  ops_.fill(losses(), 0.0);
   return true;
 }
 
@@ -206,8 +206,7 @@ void Trainer::micro_step(int64_t micro) {
   }
   if (pairs_ && !(exchange_ && gradients_leave))
     pairs_->add(plan_.model.gradients(), micro, plan_.micro_steps);
-  const Tensor losses = device_[plan_.losses];
-  ops_.copy(device_[plan_.loss_sum], losses.slice(plan_.micro_batch(micro), {1}));
+  ops_.copy(device_[plan_.loss_sum], losses().slice(plan_.micro_batch(micro), {1}));
   ops_.set(*input.used);
   next_input_ = (next_input_ + 1) % inputs_.size();
   if (micro + 1 < plan_.micro_steps) upload_micro_batch(micro + 1);
@@ -273,6 +272,11 @@ DiagnosticValues Trainer::diagnose(Diagnostics& diagnostics, const Outcome& outc
                              std::sqrt(squares));
 }
 
+// Of the step's micro-batches, by their number.
+Tensor Trainer::losses() const {
+  return device_[plan_.losses].slice(0, {plan_.micro_steps * plan_.topology.world_size});
+}
+
 Tensor Trainer::step_gradients() const {
   return exchange_ ? device_[plan_.own_gradients] : plan_.model.gradients();
 }
@@ -290,9 +294,9 @@ void Trainer::end_step() {
   comm_.activity().at(progress_.step + 1, "reduction and update");
   if (exchange_) {
     exchange_->receive_gradients();
-    exchange_->reduce_scalars(device_[plan_.losses], "loss");
+    exchange_->reduce_scalars(losses(), "loss");
   }
-  ops_.sum(device_[plan_.losses], device_[plan_.loss_sum], false);
+  ops_.sum(losses(), device_[plan_.loss_sum], false);
   sum_gradient_squares();
   ops_.follow(*step_inputs_uploaded_);
   const uint64_t phase = update_phase();

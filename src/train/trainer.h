@@ -17,9 +17,9 @@
 #include "eval/evaluate.h"
 #include "ops/memory.h"
 #include "plan/run_plan.h"
-#include "train/pairwise_sum.h"
 #include "train/checkpointing.h"
 #include "train/diagnostics.h"
+#include "train/pairwise_sum.h"
 #include "train/shard_exchange.h"
 
 namespace polar {
@@ -115,6 +115,7 @@ class Trainer {
   void update(uint64_t phase);
   std::vector<int64_t> block_cuts() const;
   void sum_gradient_squares();
+  Tensor losses() const;
   Tensor step_gradients() const;  // what the update reads: all, or this rank's parts
   StepControl step_control() const;
   StepTensors step_tensors() const;
@@ -142,7 +143,7 @@ class Trainer {
     std::vector<Piece> pieces;
   };
   std::vector<Input> inputs_;
-  size_t next_input_ = 0;                  // the place of the next micro-batch to be uploaded
+  size_t next_input_ = 0;  // the place of the next micro-batch to be uploaded
   std::vector<int64_t> block_cuts_;
   std::optional<PairwiseSum> pairs_;       // with distributed.reduction invariant
   std::optional<ShardExchange> exchange_;  // with more than one rank

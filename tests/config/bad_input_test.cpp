@@ -189,6 +189,13 @@ std::vector<BadInput> combinations() {
           {"c.yaml:13:", "batch.global_tokens", "found 130", "a multiple of", "16 * 4 = 64", "such as 128"}),
       replaced("global_tokens_too_small", "global_tokens: 128", "global_tokens: 32",
                {"found 32", "such as 64"}),
+      replaced(
+          "invariant_without_micro_batches", "batch: {global_tokens: 128, micro_sequences: 4}",
+          "batch: {global_tokens: 128}\ndistributed: {reduction: invariant}",
+          {"c.yaml:14:", "distributed.reduction", "found invariant", "batch.micro_sequences is not set"}),
+      replaced("invariant_in_bf16", "run: {name: t}",
+               "distributed: {reduction: invariant, gradient_dtype: bf16}",
+               {"c.yaml:1:", "distributed.gradient_dtype", "found bf16", "expected fp32"}),
       replaced("warmup_too_long", "run: {name: t}", "schedule: {kind: cosine, warmup_steps: 20}",
                {"c.yaml:1:", "schedule.warmup_steps", "found 20", "less than train.max_steps = 20"}),
       replaced("group_warmup_too_long", "lr: 0.02", "schedule: {kind: cosine, warmup_steps: 30}",

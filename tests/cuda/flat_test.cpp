@@ -159,8 +159,7 @@ TEST(CudaFlat, ExactSquares) {
     both.cuda.exact_squares(moved.cuda.slice(1, {count}), digits.cuda, false);
     EXPECT_EQ(value_of(digits.cuda), got) << count;
   }
-  const double largest = std::numeric_limits<float>::max(),
-               smallest = std::numeric_limits<float>::min();
+  const double largest = std::numeric_limits<float>::max(), smallest = std::numeric_limits<float>::min();
   const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
   const auto squares_of = [&](const Values& values) {
     const Pair x = both.make(DType::f32, {static_cast<int64_t>(values.size())}, values);

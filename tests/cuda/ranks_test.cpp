@@ -91,8 +91,8 @@ TEST_F(EmulatedRanks, TrainAsOne) {
 TEST_F(EmulatedRanks, ComeToTheSameBits) {
   for (const char* format : {"fp32", "bf16"}) {
     const std::string compute = std::string("precision.compute=") + format;
-    const Overrides overrides{compute, "distributed.reduction=invariant",
-                              "optimizer.groups.0.type=polargrad", "optimizer.clip_norm=0.5"};
+    const Overrides overrides{compute, "distributed.reduction=invariant", "optimizer.groups.0.type=polargrad",
+                              "optimizer.clip_norm=0.5"};
     const auto name = [format](const char* run) { return std::string(run) + format; };
     train_on(1, name("one"), overrides);
     const std::vector<float> want = weights(name("one"), 4);

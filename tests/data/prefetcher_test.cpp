@@ -55,6 +55,28 @@ TEST_F(PrefetcherTest, GivesWhatFillGivesFromAnyPosition) {
   }
 }
 
+// Rows that do not all follow each other: two samples, then two that come six later.
+TEST_F(PrefetcherTest, RowsMayBeApart) {
+  const Loader loader(options());
+  Prefetcher prefetcher(loader, ring(2), 0, [](uint64_t n) { return 100 * n; }, {.together = 2, .apart = 6});
+  for (uint64_t n = 0; n < 10; ++n) {
+    const Prefetcher::View view = prefetcher.next();
+    BatchCounts counts;
+    for (const int64_t half : {0, 1}) {
+      BatchBuffers direct(2, 16);
+      counts.valid_tokens +=
+          loader.fill(100 * n + 6 * static_cast<uint64_t>(half), direct.view()).valid_tokens;
+      const auto same = [half](const int32_t* all, const std::vector<int32_t>& want) {
+        return std::vector<int32_t>(all + 32 * half, all + 32 * (half + 1)) == want;
+      };
+      EXPECT_TRUE(same(view.batch.ids, direct.ids));
+      EXPECT_TRUE(same(view.batch.targets, direct.targets));
+      EXPECT_TRUE(same(view.batch.document_starts, direct.document_starts));
+    }
+    EXPECT_EQ(view.counts.valid_tokens, counts.valid_tokens);
+  }
+}
+
 TEST_F(PrefetcherTest, ABatchStaysUntilTheNextIsTaken) {
   const Loader loader(options());
   Prefetcher prefetcher(loader, ring(2), 0, [](uint64_t n) { return 4 * n; });

@@ -260,9 +260,8 @@ ncclResult_t ncclGroupEnd() {
   Tensor parts, arrived;
   if (!rows_of(*ended, ended->sends, parts) || !rows_of(*ended, ended->receives, arrived))
     return ncclInvalidUsage;
-  return ended->comm->queue(ended->stream, [=](polar::HostCollectives& collectives) {
-    collectives.all_to_all(parts, arrived);
-  });
+  return ended->comm->queue(
+      ended->stream, [=](polar::HostCollectives& collectives) { collectives.all_to_all(parts, arrived); });
 }
 
 }  // extern "C"

@@ -105,8 +105,7 @@ TEST_F(ExactSum, DependsOnNoCutAndNoOrder) {
 }
 
 TEST_F(ExactSum, HoldsTheWholeRangeOfFloats) {
-  const double largest = std::numeric_limits<float>::max(),
-               smallest = std::numeric_limits<float>::min();
+  const double largest = std::numeric_limits<float>::max(), smallest = std::numeric_limits<float>::min();
   EXPECT_EQ(squares_of({}), 0.0);
   EXPECT_EQ(squares_of({0.0, -0.0}), 0.0);
   EXPECT_EQ(squares_of({smallest}), smallest * smallest);

@@ -216,6 +216,14 @@ TEST_F(Simulated, MicroBatchesAreLoweredToADivisor) {
   EXPECT_NE(std::string(error.what()).find("24 sequences"), std::string::npos) << error.what();
 }
 
+TEST_F(Simulated, AnotherReductionIsRefused) {
+  const Experiment e = preset("models/124m", {"batch.micro_sequences=8", "distributed.reduction=invariant"});
+  const Error error = error_of([&] { RankSimulator(e, *ops_, h100(), 8); });
+  EXPECT_EQ(error.code(), ExitCode::bad_usage);
+  EXPECT_NE(std::string(error.what()).find("distributed.reduction: found invariant"), std::string::npos)
+      << error.what();
+}
+
 // --- recommendations ---
 
 TEST_F(Simulated, TheBestSettingsFitAndNoOthersThatFitAreFaster) {

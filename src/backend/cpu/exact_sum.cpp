@@ -62,7 +62,8 @@ class FixedPoint {
   double value() const {
     if (digits_[kNans] > 0) return std::numeric_limits<double>::quiet_NaN();
     if (digits_[kInfinities] > 0) return std::numeric_limits<double>::infinity();
-    double value = 0.0;  // in units of the digit; the smallest first, so that little is rounded before the end
+    double value =
+        0.0;  // in units of the digit; the smallest first, so that little is rounded before the end
     for (size_t i = 0; i < kDigits; ++i) value = value * 0x1p-32 + static_cast<double>(digits_[i]);
     return std::ldexp(value, 32 * (kDigits - 1) + kLowestExponent);
   }
