@@ -248,6 +248,19 @@ INSTANTIATE_TEST_SUITE_P(Ranks, Invariant,
                                                "optimizer.clip_norm=0.1"}}),
                          [](const auto& test) { return std::string(test.param.name); });
 
+// A joined matrix may begin anywhere, so the blocks of the norm have to begin with each. What they come to
+// otherwise differs in the last bit, and not in every step.
+TEST_F(Ranks, TheInvariantNormKnowsJoinedMatrices) {
+  const Overrides overrides{
+      "model.hidden_size=18",     "model.head_dim=4",         "model.intermediate_size=50",
+      "batch.global_tokens=64",   "batch.micro_sequences=1",  "train.max_steps=200",
+      "evaluation.every_steps=0", "checkpoint.every_steps=0", "distributed.reduction=invariant"};
+  train(1, "one", overrides);
+  train(2, "two", overrides);
+  EXPECT_EQ(column_of("two", "grad_norm"), column_of("one", "grad_norm"));
+  EXPECT_TRUE(weights("two", 200) == weights("one", 200));
+}
+
 // Directions in which the gradients have hardly been are eigenvectors by rounding alone, and with its usual
 // eps SOAP makes them as large as any other: what depends on the order of summation is then no longer small.
 // With this one they count as little as they should.
