@@ -3,7 +3,8 @@
 
 A rank is one thread. For each model, in the same run: the matrix optimizer's step of each of two ranks as a share of that of
 one (polartrain bench polar --world-size 2); the time of a training step with one and with two ranks; and the share of a step in
-which rank 0 waits for what travels: communication that nothing hides, imbalance included.
+which rank 0 waits for what travels: communication that nothing hides, imbalance included. And what a step takes with
+distributed.reduction=invariant (the same bits on any number of ranks), over what it takes without.
 """
 
 import argparse
@@ -39,27 +40,34 @@ def polar_shares(polartrain, config, repeats):
 
 def measure(polartrain, model, data, folder, arguments):
     config = MODELS[model]
-    seconds, waits = {}, []
+    seconds, invariant, waits = {}, {}, []
     for ranks in (1, 2):
         lines = polartrain.train(config, data, folder, ranks, arguments.steps)
-        seconds[ranks] = 2048 / statistics.median(line["tokens_per_s"] for line in lines)
+        seconds[ranks] = step_seconds(lines)
+        invariant[ranks] = step_seconds(polartrain.train(config, data, folder, ranks, arguments.steps,
+                                                         "distributed.reduction=invariant"))  # fmt: skip
         if ranks == 2:
             waits = [line["wait_share"] for line in lines if "wait_share" in line]
     return {
         "model": model, "polar_shares": polar_shares(polartrain, config, arguments.repeats),
         "step_s": seconds, "speed_up": seconds[1] / seconds[2],
         "wait_share": statistics.median(waits) if waits else None,
+        "invariant": {ranks: invariant[ranks] / seconds[ranks] for ranks in seconds},
     }  # fmt: skip
 
 
+def step_seconds(lines):
+    return 2048 / statistics.median(line["tokens_per_s"] for line in lines)
+
+
 def table(records):
-    lines = ["| model | polar step of a rank / of one | step, 1 rank | 2 ranks | speed-up | waiting for what travels |",
-             "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
+    lines = ["| model | polar step of a rank / of one | step, 1 rank | 2 ranks | speed-up | waiting for what travels "
+             "| invariant / fast, 1 rank | 2 ranks |", "|---|---:|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
     for r in records:
         shares = ", ".join(f"{share:.2f}" for share in r["polar_shares"])
         waits = "-" if r["wait_share"] is None else f"{100 * r['wait_share']:.1f} % of the step"
         lines.append(f"| {r['model']} | {shares} | {1e3 * r['step_s'][1]:.0f} ms | {1e3 * r['step_s'][2]:.0f} ms "
-                     f"| {r['speed_up']:.2f} | {waits} |")  # fmt: skip
+                     f"| {r['speed_up']:.2f} | {waits} | {r['invariant'][1]:.2f} | {r['invariant'][2]:.2f} |")  # fmt: skip
     return "\n".join(lines)
 
 

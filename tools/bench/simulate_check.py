@@ -71,12 +71,12 @@ class Polartrain:
         return json.loads(self.run("bench", part, config, *BATCH, "--device", "cpu", "--threads", 1, "--repeats",
                                    repeats, "--json"))  # fmt: skip
 
-    def train(self, config, data, folder, ranks, steps):
+    def train(self, config, data, folder, ranks, steps, *keys):
         """The metrics of all steps of a training run but the first three, a thread a rank."""
         run = folder / f"run-{ranks}"
         launch = ("launch", "--nproc-per-node", ranks) if ranks > 1 else ()
         self.run(*launch, "train", config, *BATCH, *data, f"run.dir={run}", "run.device=cpu", "run.threads=1",
-                 f"train.max_steps={steps}", "log.every_steps=1", "--fresh")  # fmt: skip
+                 f"train.max_steps={steps}", "log.every_steps=1", *keys, "--fresh")  # fmt: skip
         return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][3:]
 
     def two_at_once(self, config, repeats):
