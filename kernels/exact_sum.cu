@@ -15,7 +15,6 @@ using FixedPointWord = unsigned long long;
 constexpr int kExactThreads = 256, kAtomLanes = 16, kLaneElements = kFixedPointAtom / kAtomLanes;
 constexpr int kNumberDigits = kFixedPointDigits - 2, kInfinityDigit = kNumberDigits,
               kNanDigit = kNumberDigits + 1;
-constexpr int kLowestPlace = 320;  // the first digit counts units of 2^-320
 constexpr FixedPointWord kLowWord = 0xffffffffull;
 
 // Three digits in a row, in registers, of the number whose digits are in shared memory.
@@ -43,7 +42,7 @@ struct RunningDigits {
       return;
     }
     FixedPointWord mantissa = (bits & ((1ull << 52) - 1)) | 1ull << 52;
-    int position = exponent - 1075 + kLowestPlace;
+    int position = exponent - 1075 + kFixedPointPlaces;
     if (position < 0) {
       mantissa = position > -64 ? mantissa >> -position : 0;
       position = 0;
@@ -111,7 +110,7 @@ __global__ void exact_value_kernel(const double* digits, double* out) {
   carry_digits(carried);
   double value = 0.0;  // in units of the digit; the smallest first, so that little is rounded before the end
   for (int i = 0; i < kNumberDigits; ++i) value = value * 0x1p-32 + static_cast<double>(carried[i]);
-  static_assert(32 * (kNumberDigits - 1) - kLowestPlace == 288);
+  static_assert(32 * (kNumberDigits - 1) - kFixedPointPlaces == 288);
   value *= 0x1p288;
   if (carried[kInfinityDigit] > 0) value = __longlong_as_double(0x7ff0000000000000ll);
   if (carried[kNanDigit] > 0) value = __longlong_as_double(0x7ff8000000000000ll);

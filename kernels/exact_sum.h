@@ -9,8 +9,8 @@
 
 namespace polar::kernels {
 
-// kExactDigits and kExactAtom of ops/ops.h.
-constexpr int kFixedPointDigits = 22, kFixedPointAtom = 64;
+// kExactDigits, kExactAtom and -kExactExponent of ops/ops.h.
+constexpr int kFixedPointDigits = 22, kFixedPointAtom = 64, kFixedPointPlaces = 320;
 
 // digits (kFixedPointDigits f64) = (accumulate ? digits : 0) + the sum of the squares of x (count).
 // `scratch`: kFixedPointDigits words of 8 bytes.

@@ -40,7 +40,8 @@ class RandomStep {
 
  private:
   void update() {
-    ops_.sum_squares(plan_.model.gradients(), control_.gradient_squares, false);
+    ops_.exact_squares(plan_.model.gradients(), memory_[plan_.square_digits], false);
+    ops_.exact_value(memory_[plan_.square_digits], control_.gradient_squares);
     ops_.step_control(control_);
     plan_.optimizer.step({.parameters = plan_.model.parameters(),
                           .gradients = plan_.model.gradients(),
@@ -94,6 +95,9 @@ class RandomStep {
 
 ExitCode bench_step(const Options& options) {
   const Experiment e = load_experiment(options.config, options.overrides);
+  if (e.distributed.reduction != "fast")
+    fail_usage("distributed.reduction: found {}, which this benchmark does not know; expected fast",
+               e.distributed.reduction);
   const auto ops =
       make_ops({.device = e.run.device,
                 .threads = static_cast<int>(options.threads > 0 ? options.threads : e.run.threads),

@@ -78,10 +78,7 @@ class GlooCommunicator final : public HostCommunicator {
   }
   void all_to_all(const Tensor& parts, const Tensor& arrived, std::string_view name, Mark& done) override {
     check(parts, "all-to-all", name);
-    if (arrived.dtype != parts.dtype || arrived.count() != parts.count() || parts.count() % world_size() != 0)
-      fail("all-to-all ({}): parts {} {} and arrived {} {}; expected (N, count) twice with N = {}", name,
-           name_of(parts.dtype), parts.shape.text(), name_of(arrived.dtype), arrived.shape.text(),
-           world_size());
+    check_all_to_all(parts, arrived, world_size(), name);
     later("all-to-all", name, done, [this, parts, arrived] { collectives_->all_to_all(parts, arrived); });
   }
   void all_gather(const Tensor& parts, std::string_view name, Mark& done) override {

@@ -19,6 +19,15 @@ uint64_t bytes_of(const std::vector<Block>& blocks) {
 
 }  // namespace
 
+void check_all_to_all(const Tensor& parts, const Tensor& arrived, int ranks, std::string_view name) {
+  if (arrived.dtype != parts.dtype || arrived.count() != parts.count() || parts.count() % ranks != 0)
+    fail("all-to-all ({}): parts {} {} and arrived {} {}; expected (N, count) twice with N = {}", name,
+         name_of(parts.dtype), parts.shape.text(), name_of(arrived.dtype), arrived.shape.text(), ranks);
+  const auto begin = [](const Tensor& x) { return static_cast<const std::byte*>(x.data); };
+  if (begin(parts) < begin(arrived) + arrived.bytes() && begin(arrived) < begin(parts) + parts.bytes())
+    fail("all-to-all ({}): parts and arrived overlap", name);
+}
+
 HostCollectives::HostCollectives(Mesh& mesh)
     : mesh_(mesh), rank_(mesh.rank()), ranks_(mesh.world_size()), scratch_(kScratchBytes) {}
 

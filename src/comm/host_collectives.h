@@ -8,12 +8,16 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "comm/mesh.h"
 #include "tensor/tensor.h"
 
 namespace polar {
+
+// Error that names what was found if these are not tensors for Communicator::all_to_all between `ranks`.
+void check_all_to_all(const Tensor& parts, const Tensor& arrived, int ranks, std::string_view name);
 
 // The shapes are those of Communicator. Memory beyond the tensors: kScratchBytes, from the beginning.
 class HostCollectives {

@@ -132,6 +132,15 @@ class Checker {
              "found {}, but distributed.reduction is invariant: rounded gradients depend on how many ranks "
              "round them; expected fp32",
              e_.distributed.gradient_dtype);
+    if (!e_.run.gemm_cache.empty())
+      refuse("run.gemm_cache",
+             "found {}, but distributed.reduction is invariant: ranks that measure may choose differently; "
+             "expected none",
+             e_.run.gemm_cache);
+    if (e_.attention.engine == "auto")
+      refuse("attention.engine",
+             "found auto, but distributed.reduction is invariant: ranks that measure may choose "
+             "differently; expected native or cudnn");
   }
 
   void check_intervals() const {

@@ -296,8 +296,8 @@ void fields(Visitor& visit, C& c) {
         c.gradient_dtype);
   visit({.name = "reduction",
          .doc = "the order in which gradients are summed; invariant: in pairs over the micro-batches of a "
-                "step, so that any number of ranks comes to the same bits, with equal "
-                "batch.micro_sequences (more memory: README)",
+                "step, so that different numbers of ranks come to the same bits, with equal "
+                "batch.micro_sequences and a power of two of micro-batches on each rank (more: README)",
          .choices = "fast | invariant"},
         c.reduction);
   visit({.name = "timeout_seconds",

@@ -44,8 +44,7 @@ nlohmann::ordered_json to_json(const Experiment& experiment);
 
 // What several processes or machines have found, put together: the files of one problem with the same sizes,
 // generator, settings and rates, each with draws of its own; files that name no generator are PolarTrain's.
-// Errors (exit code 2) name the file and what is wrong with
-// it.
+// Errors (exit code 2) name the file and what is wrong with it.
 Experiment joined(const std::vector<std::filesystem::path>& files);
 
 // The gap of every setting at the table's steps, as texts: "1.2e-03", with "(3e-04 .. 9e-03)" where the seeds

@@ -118,8 +118,9 @@ struct CrossEntropy {
   Tensor workspace;             // cross_entropy_workspace(N, C, V) bytes
 };
 
-// Of Ops::exact_squares. Digit i counts units of 2^(32 i - 320); the last two count infinite sums and NaNs.
-constexpr int64_t kExactAtom = 64, kExactDigits = 22;
+// Of Ops::exact_squares. Digit i counts units of 2^(32 i + kExactExponent); the last two count infinite sums
+// and NaNs.
+constexpr int64_t kExactAtom = 64, kExactDigits = 22, kExactExponent = -320;
 
 // What one optimizer step has to know, computed on the device so that nothing waits for the host: a f64
 // tensor with these elements. `step_control` writes it, optimizers read it.
@@ -326,7 +327,7 @@ class Ops {
   virtual void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate) = 0;
   // A sum of squares that does not depend on how x was cut, if it was cut at multiples of kExactAtom elements
   // and filled up with zeros: the squares of each kExactAtom elements are summed in f64 in a fixed order, and
-  // these sums exactly, in fixed point (without what is below 2^-320). x: f32. digits: f64 (kExactDigits),
+  // these sums exactly, in fixed point (without what is below 2^kExactExponent). x: f32. digits: f64 (kExactDigits),
   // += when accumulate, else =; whole numbers, of one x below 2^32. Those of several x may be added, element
   // by element, as often as the sums stay below 2^53.
   virtual void exact_squares(const Tensor& x, const Tensor& digits, bool accumulate) = 0;

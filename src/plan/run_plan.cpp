@@ -130,7 +130,7 @@ void RunPlan::place_gradients(const Experiment& e) {
   model.place_gradients(std::move(layout.offsets), layout.count);
 }
 
-// A rank's own sums have to be whole subtrees of the one over all micro-batches.
+// A rank's own sums have to be whole subtrees of the one over all micro-batches. One rank has the whole tree.
 void RunPlan::choose_reduction(const Experiment& e) {
   invariant = e.distributed.reduction == "invariant";
   if (!invariant) return;
@@ -140,11 +140,11 @@ void RunPlan::choose_reduction(const Experiment& e) {
         "distributed.reduction: found invariant with distributed.sharding = gradients on {} ranks, expected "
         "a power of two",
         topology.world_size);
-  if (!shards_gradients && !is_power_of_two(micro_steps))
+  if (!shards_gradients && topology.world_size > 1 && !is_power_of_two(micro_steps))
     fail_usage(
-        "distributed.reduction: found invariant with {} micro-batches on {}, expected a power of two: change "
-        "batch.global_tokens, batch.micro_sequences or the number of ranks",
-        micro_steps, topology.world_size == 1 ? "one rank" : "each rank");
+        "distributed.reduction: found invariant with {} micro-batches on each rank, expected a power of two: "
+        "change batch.global_tokens, batch.micro_sequences or the number of ranks",
+        micro_steps);
 }
 
 void RunPlan::plan_partial_sums() {

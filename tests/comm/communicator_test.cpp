@@ -26,6 +26,9 @@ TEST(SingleCommunicator, IsTheIdentity) {
   comm->all_reduce_sum(tensor, "loss", *done);
   comm->reduce_scatter_sum(parts, tensor, "bucket 0", *done);
   comm->reduce_scatter_sum(parts, {own.data(), DType::f64, {2}}, "bucket 1", *done);
+  std::vector<double> arrived(2);
+  comm->all_to_all(parts, {arrived.data(), DType::f64, {1, 2}}, "bucket 0", *done);
+  EXPECT_EQ(arrived, values);
   comm->all_gather(parts, "bucket 0", *done);
   comm->broadcast(tensor, 0, "weights", *done);
   comm->barrier();

@@ -265,6 +265,9 @@ TEST(GlooUse, WrongShapesAreErrorsAtOnce) {
     const Tensor six{values.data(), DType::f32, {6}};
     const auto done = comm->make_mark();
     EXPECT_THROW(comm->reduce_scatter_sum(six, six.slice(0, {2}), "x", *done), Error);
+    EXPECT_THROW(comm->all_to_all(six.slice(0, {4}), six.slice(4, {2}), "x", *done), Error);
+    EXPECT_THROW(comm->all_to_all(six.slice(0, {4}), six.slice(2, {4}), "x", *done), Error);
+    EXPECT_THROW(comm->all_to_all(six.slice(0, {3}), six.slice(3, {3}), "x", *done), Error);
     EXPECT_THROW(comm->all_gather(six.slice(0, {5}), "x", *done), Error);
     EXPECT_THROW(comm->all_reduce_sum({ids.data(), DType::i32, {6}}, "x", *done), Error);
     EXPECT_THROW(comm->broadcast(six, 2, "x", *done), Error);

@@ -100,8 +100,10 @@ TEST_F(EmulatedRanks, ComeToTheSameBits) {
     EXPECT_EQ(weights(name("four"), 4), want) << format;
     Overrides sharded = overrides;
     sharded.emplace_back("distributed.sharding=gradients");
-    train_on(2, name("two"), sharded);
+    train_on(2, name("two"), overrides, "1");
     EXPECT_EQ(weights(name("two"), 4), want) << format;
+    train_on(2, name("two, gradients"), sharded, *format == 'f' ? "0" : "1");
+    EXPECT_EQ(weights(name("two, gradients"), 4), want) << format;
     train_on(2, name("fast"), {compute, "optimizer.groups.0.type=polargrad", "optimizer.clip_norm=0.5"});
     EXPECT_NE(weights(name("fast"), 4), want) << format;
   }

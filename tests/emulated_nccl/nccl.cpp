@@ -246,11 +246,13 @@ ncclResult_t ncclGroupStart() {
 
 ncclResult_t ncclSend(const void* from, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
+  if (!group) return ncclInvalidUsage;
   return note(group->sends, const_cast<void*>(from), count, type, peer, comm, stream);
 }
 
 ncclResult_t ncclRecv(void* to, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
+  if (!group) return ncclInvalidUsage;
   return note(group->receives, to, count, type, peer, comm, stream);
 }
 

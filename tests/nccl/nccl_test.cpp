@@ -261,6 +261,9 @@ TEST(NcclFault, WrongUseIsAnErrorAtOnce) {
     EXPECT_THROW(self.comm->all_reduce_sum(six, "x", *foreign), Error);
     EXPECT_THROW(self.comm->all_reduce_sum(ids, "x", *done), Error);
     EXPECT_THROW(self.comm->reduce_scatter_sum(six, six.slice(0, {2}), "x", *done), Error);
+    EXPECT_THROW(self.comm->all_to_all(six.slice(0, {4}), six.slice(4, {2}), "x", *done), Error);
+    EXPECT_THROW(self.comm->all_to_all(six.slice(0, {4}), six.slice(2, {4}), "x", *done), Error);
+    EXPECT_THROW(self.comm->all_to_all(six.slice(0, {3}), six.slice(3, {3}), "x", *done), Error);
     EXPECT_THROW(self.comm->broadcast(six, 2, "x", *done), Error);
     EXPECT_THROW(make_communicator(local_group(rank, 2, port), {.backend = "gloo"}, *self.ops), Error);
     self.comm->barrier();

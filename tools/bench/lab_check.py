@@ -246,6 +246,8 @@ def main():
                 sys.exit(f"{path}: found other draws, expected the authors': --draw torch, seed {AUTHORS_SEED} alone")
             print("the authors' draw" if authors else "draws other than the authors'", end=": ")
             failures += [f"{path.name}: {failure}" for failure in check(load(path), authors)]
+            if options.thin and authors != path.stem.endswith(AUTHORS) and path.with_name(f"{problem}{AUTHORS}.json").exists():
+                sys.exit(f"{options.folder}: both {path.name} and {problem}{AUTHORS}.json hold the authors' draw")
             if options.thin:
                 thin(path, options.thin / f"{problem}{AUTHORS if authors else ''}.json")
     if not seen:

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kDigits = static_cast<int>(kExactDigits) - 2;  // of numbers
 constexpr int kInfinities = kDigits, kNans = kDigits + 1;
-constexpr int kLowestExponent = -320;
+constexpr int kLowestExponent = kExactExponent;
 constexpr uint64_t kLow = 0xffffffffu;
 
 class FixedPoint {

@@ -6,7 +6,8 @@
 
 namespace polar::cuda {
 
-static_assert(kernels::kFixedPointDigits == kExactDigits && kernels::kFixedPointAtom == kExactAtom);
+static_assert(kernels::kFixedPointDigits == kExactDigits && kernels::kFixedPointAtom == kExactAtom &&
+              kernels::kFixedPointPlaces == -kExactExponent);
 
 void CudaOps::exact_squares(const Tensor& x, const Tensor& digits, bool accumulate) {
   require(x.dtype == DType::f32 && is(digits, DType::f64, kExactDigits),

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "comm/gloo.h"
+#include "comm/host_collectives.h"
 #include "comm/quiet_thread.h"
 #include "comm/socket.h"
 #include "comm/watchdog.h"
@@ -35,6 +36,10 @@ ncclDataType_t type_of(DType dtype, const char* operation, std::string_view name
     default:
       fail("{} ({}): found {}, expected F32, F64 or BF16", operation, name, name_of(dtype));
   }
+}
+
+bool is_good(ncclResult_t status) {
+  return status == ncclSuccess || status == ncclInProgress;
 }
 
 class NcclCommunicator;
@@ -316,22 +321,19 @@ void NcclCommunicator::reduce_scatter_sum(const Tensor& parts, const Tensor& own
 void NcclCommunicator::all_to_all(const Tensor& parts, const Tensor& arrived, std::string_view name,
                                   Mark& done) {
   const ncclDataType_t type = type_of(parts.dtype, "all-to-all", name);
-  if (arrived.dtype != parts.dtype || arrived.count() != parts.count() || parts.count() % world_size() != 0)
-    fail("all-to-all ({}): parts {} {} and arrived {} {}; expected (N, count) twice with N = {}", name,
-         name_of(parts.dtype), parts.shape.text(), name_of(arrived.dtype), arrived.shape.text(),
-         world_size());
+  check_all_to_all(parts, arrived, world_size(), name);
   const int64_t count = parts.count() / world_size();
   queue("all-to-all", name, done, [&] {
     ncclResult_t status = nccl_.group_start();
     for (int peer = 0; peer < world_size(); ++peer) {
       const Tensor out = parts.slice(peer * count, {count}), in = arrived.slice(peer * count, {count});
-      if (status == ncclSuccess)
+      if (is_good(status))
         status = nccl_.send(out.data, static_cast<size_t>(count), type, peer, comm_, stream_.get());
-      if (status == ncclSuccess)
+      if (is_good(status))
         status = nccl_.receive(in.data, static_cast<size_t>(count), type, peer, comm_, stream_.get());
     }
     const ncclResult_t end = nccl_.group_end();  // a group that was begun has to end
-    return status == ncclSuccess ? end : status;
+    return is_good(status) ? end : status;
   });
   const auto ranks = static_cast<uint64_t>(world_size());
   bytes_sent_ += (ranks - 1) * parts.bytes() / ranks;
