@@ -327,7 +327,8 @@ class Ops {
   virtual void dot(const Tensor& x, const Tensor& y, const Tensor& out, bool accumulate) = 0;
   // A sum of squares that does not depend on how x was cut, if it was cut at multiples of kExactAtom elements
   // and filled up with zeros: the squares of each kExactAtom elements are summed in f64 in a fixed order, and
-  // these sums exactly, in fixed point (without what is below 2^kExactExponent). x: f32. digits: f64 (kExactDigits),
+  // these sums exactly, in fixed point (without what is below 2^kExactExponent). x: f32. digits: f64
+  // (kExactDigits),
   // += when accumulate, else =; whole numbers, of one x below 2^32. Those of several x may be added, element
   // by element, as often as the sums stay below 2^53.
   virtual void exact_squares(const Tensor& x, const Tensor& digits, bool accumulate) = 0;
