@@ -64,6 +64,15 @@ class PairwiseSumTest : public testing::Test {
     return nodes.front();
   }
 
+  // The sum of every `size` summands in a row.
+  template <class Sum>
+  static std::vector<Values> by_groups(const std::vector<Values>& all, int64_t size, const Sum& sum_of) {
+    std::vector<Values> sums;
+    for (auto first = all.begin(); first != all.end(); first += size)
+      sums.push_back(sum_of({first, first + size}));
+    return sums;
+  }
+
   std::unique_ptr<Ops> ops_ = make_ops({.device = "cpu", .threads = 1});
 };
 
@@ -76,22 +85,19 @@ TEST_F(PairwiseSumTest, IsTheTree) {
 }
 
 TEST_F(PairwiseSumTest, RanksComeToTheSameBits) {
+  const auto own = [this](const std::vector<Values>& summands) { return sum(summands); };
+  const auto over_ranks = [this](const std::vector<Values>& rows) { return sum_rows(rows); };
   for (const int64_t micro_steps : {1, 2, 4, 8})
     for (const int64_t ranks : {1, 2, 3, 5, 8}) {
       const std::vector<Values> all = random(micro_steps * ranks, 7);
-      std::vector<Values> rows;
-      for (auto first = all.begin(); first != all.end(); first += micro_steps)
-        rows.push_back(sum({first, first + micro_steps}));
-      EXPECT_EQ(sum_rows(rows), tree(all)) << micro_steps << " of each of " << ranks;
+      EXPECT_EQ(over_ranks(by_groups(all, micro_steps, own)), tree(all))
+          << micro_steps << " of each of " << ranks;
     }
   // Ranks that take turns: first over the ranks, then over what each has one after the other.
   for (const int64_t ranks : {1, 2, 4, 8})
     for (const int64_t micro_steps : {1, 2, 3, 5, 8}) {
       const std::vector<Values> all = random(micro_steps * ranks, 8);
-      std::vector<Values> sums;
-      for (auto first = all.begin(); first != all.end(); first += ranks)
-        sums.push_back(sum_rows({first, first + ranks}));
-      EXPECT_EQ(sum(sums), tree(all)) << micro_steps << " rounds of " << ranks;
+      EXPECT_EQ(own(by_groups(all, ranks, over_ranks)), tree(all)) << micro_steps << " rounds of " << ranks;
     }
 }
 

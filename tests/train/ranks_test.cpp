@@ -1,128 +1,14 @@
 // Several processes train as one: the same result for any number of ranks, whoever saved it.
-#include <gmock/gmock.h>
-
-#include <memory>
-
-#include "comm/socket.h"
+#include "train/rank_runs.h"
 #include "plan/run_plan.h"
-#include "process.h"
-#include "train/fixture.h"
 
 namespace polar::test {
 namespace {
 
 using testing::HasSubstr;
-using Overrides = std::vector<std::string>;
 
-class Ranks : public TinyRun {
- protected:
-  // The processes of one run, started as torchrun starts them.
-  class Group {
-   public:
-    Group(int ranks, const std::vector<std::string>& command, const std::map<int, std::string>& extra = {}) {
-      const std::string port = std::to_string(free_port());
-      for (int rank = 0; rank < ranks; ++rank) {
-        std::vector<std::string> words{"/usr/bin/env",
-                                       "RANK=" + std::to_string(rank),
-                                       "LOCAL_RANK=" + std::to_string(rank),
-                                       "WORLD_SIZE=" + std::to_string(ranks),
-                                       "LOCAL_WORLD_SIZE=" + std::to_string(ranks),
-                                       "GROUP_RANK=0",
-                                       "MASTER_ADDR=127.0.0.1",
-                                       "MASTER_PORT=" + port,
-                                       "OMP_NUM_THREADS=1"};
-        words.insert(words.end(), command.begin(), command.end());
-        if (extra.contains(rank)) words.push_back(extra.at(rank));
-        processes_.push_back(std::make_unique<Process>(words));
-      }
-    }
-    Process& operator[](size_t rank) { return *processes_[rank]; }
-    size_t size() const { return processes_.size(); }
-    void expect_success() {
-      for (size_t rank = 0; rank < size(); ++rank)
-        EXPECT_EQ((*this)[rank].wait(), 0) << "rank " << rank << ":\n" << (*this)[rank].output();
-    }
-
-   private:
-    std::vector<std::unique_ptr<Process>> processes_;
-  };
-
-  std::vector<std::string> command(const std::string& run, const Overrides& overrides) const {
-    std::vector<std::string> words{POLAR_BINARY,
-                                   "train",
-                                   path("config.yaml").string(),
-                                   "run.dir=" + path(run).string(),
-                                   "run.device=cpu",
-                                   "batch.global_tokens=384",  // 12 sequences
-                                   "optimizer.clip_norm=0.5",
-                                   "distributed.timeout_seconds=30"};
-    words.insert(words.end(), overrides.begin(), overrides.end());
-    return words;
-  }
-  void train(int ranks, const std::string& run, const Overrides& overrides) {
-    Group(ranks, command(run, overrides)).expect_success();
-  }
-
-  using Weights = std::map<std::string, std::vector<float>>;
-  Weights weights(const std::string& run, int64_t step) const {
-    Weights all;
-    const TensorSource source(checkpoint_dir(path(run), step));
-    for (const std::string& name : source.names()) {
-      const Shape shape = source.info(name).shape;
-      std::vector<float>& values = all[name];
-      values.resize(static_cast<size_t>(shape.count()));
-      source.read(name, {values.data(), DType::f32, shape});
-    }
-    return all;
-  }
-  // The relative difference ||a - b|| / ||b|| of the parameter that differs most.
-  static double difference(const Weights& got, const Weights& want) {
-    EXPECT_EQ(got.size(), want.size());
-    double worst = 0.0;
-    for (const auto& [name, values] : want) {
-      const std::vector<float>& other = got.at(name);
-      double size = 0.0, apart = 0.0;
-      for (size_t i = 0; i < values.size(); ++i) {
-        const auto a = static_cast<double>(other[i]), b = static_cast<double>(values[i]);
-        size += b * b;
-        apart += (a - b) * (a - b);
-      }
-      EXPECT_TRUE(std::isfinite(apart)) << name;
-      worst = std::max(worst, std::sqrt(apart / size));
-    }
-    return worst;
-  }
-  // The process with this rank that trains in `run`; 0: none.
-  static pid_t worker_of(const std::string& run, int rank) {
-    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-      const std::string name = entry.path().filename().string();
-      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-      const auto content = [&](const char* file) {
-        std::ifstream in(entry.path() / file, std::ios::binary);
-        return std::string(std::istreambuf_iterator<char>(in), {});
-      };
-      const std::string variable = std::string(1, '\0') + "RANK=" + std::to_string(rank) + '\0';
-      if (content("cmdline").find("run.dir=" + run) != std::string::npos &&
-          content("environ").find(variable) != std::string::npos)
-        return std::stoi(name);
-    }
-    return 0;
-  }
-  std::vector<double> column_of(const std::string& run, const std::string& name) const {
-    return read_metrics(path(run) / "metrics.jsonl").column(name);
-  }
-  std::vector<double> losses(const std::string& run) const { return column_of(run, "loss"); }
-};
-
-struct Case {
-  const char* name;
-  Overrides overrides;
-};
 // At learning rates that a run would take: at ten times those a rounding difference itself grows faster.
-class Optimizers : public Ranks, public testing::WithParamInterface<Case> {};
-void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.name;
-}
+class Optimizers : public Ranks, public testing::WithParamInterface<RanksCase> {};
 
 TEST_P(Optimizers, NeitherTheNumberOfRanksNorAccumulationMatters) {
   constexpr int kSequences = 48;  // of a step
@@ -145,21 +31,21 @@ TEST_P(Optimizers, NeitherTheNumberOfRanksNorAccumulationMatters) {
 INSTANTIATE_TEST_SUITE_P(
     Ranks, Optimizers,
     testing::Values(
-        Case{"AdamW", {"optimizer.groups.0.type=adamw", "optimizer.groups.0.lr=1e-3"}},
-        Case{"Muon", {"optimizer.groups.0.lr=5e-3"}},
-        Case{"PolarGrad", {"optimizer.groups.0.type=polargrad"}},
-        Case{"Qdwh", {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.oracle.kind=qdwh"}},
-        Case{"PolarFirst",
-             {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.momentum.kind=polar_first"}},
-        Case{"HeavyBall",
-             {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.momentum.kind=heavy_ball",
-              "optimizer.groups.0.lr=2e-3"}},
-        Case{"NorMuon",
-             {"optimizer.groups.0.lr=5e-3", "optimizer.groups.0.neuron_beta=0.95",
-              "optimizer.groups.0.per_head=true", "optimizer.groups.0.momentum.warmup_steps=10"}},
-        Case{"Sgd",
-             {"optimizer.groups.0.type=sgd", "optimizer.groups.0.lr=1e-2", "optimizer.groups.1.type=sgd",
-              "optimizer.groups.1.scale.kind=spectral"}}),
+        RanksCase{"AdamW", {"optimizer.groups.0.type=adamw", "optimizer.groups.0.lr=1e-3"}},
+        RanksCase{"Muon", {"optimizer.groups.0.lr=5e-3"}},
+        RanksCase{"PolarGrad", {"optimizer.groups.0.type=polargrad"}},
+        RanksCase{"Qdwh", {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.oracle.kind=qdwh"}},
+        RanksCase{"PolarFirst",
+                  {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.momentum.kind=polar_first"}},
+        RanksCase{"HeavyBall",
+                  {"optimizer.groups.0.type=polargrad", "optimizer.groups.0.momentum.kind=heavy_ball",
+                   "optimizer.groups.0.lr=2e-3"}},
+        RanksCase{"NorMuon",
+                  {"optimizer.groups.0.lr=5e-3", "optimizer.groups.0.neuron_beta=0.95",
+                   "optimizer.groups.0.per_head=true", "optimizer.groups.0.momentum.warmup_steps=10"}},
+        RanksCase{"Sgd",
+                  {"optimizer.groups.0.type=sgd", "optimizer.groups.0.lr=1e-2", "optimizer.groups.1.type=sgd",
+                   "optimizer.groups.1.scale.kind=spectral"}}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST_P(Optimizers, ShardedGradientsChangeNothing) {
@@ -177,93 +63,6 @@ TEST_P(Optimizers, ShardedGradientsChangeNothing) {
     train(ranks, run, overrides);
     EXPECT_LE(difference(weights(run, 20), want), 2e-6) << ranks << " ranks, " << micro << " sequences";
   }
-}
-
-// --- distributed.reduction: invariant ---
-
-// One parameter of each family with a rule of its own: every kind of state, oracle and factorization.
-const char* const kEveryRule = R"(optimizer.groups=[
-  {match: ["*.q_proj.weight"], type: muon, lr: 5.0e-3, per_head: true, neuron_beta: 0.95},
-  {match: ["*.k_proj.weight"], type: polargrad, lr: 1.0e-3, oracle: {kind: qdwh}},
-  {match: ["*.v_proj.weight"], type: soap, lr: 3.0e-3, precondition_frequency: 3},
-  {match: ["*.o_proj.weight"], type: shampoo, lr: 1.0e-3, precondition_frequency: 3},
-  {match: ["*.gate_proj.weight"], type: polargrad, lr: 1.0e-3, oracle: {kind: zolo_pd}, momentum: {kind: polar_first}},
-  {match: ["*.up_proj.weight"], type: muon, lr: 5.0e-3, oracle: {kind: polar_express}, cautious_decay: true, weight_decay: 0.1},
-  {match: ["*.layers.0.mlp.down_proj.weight"], type: lion, lr: 1.0e-4},
-  {match: ["*.down_proj.weight"], type: signsgd, lr: 1.0e-4},
-  {match: ["model.embed_tokens.weight"], type: polargrad, lr: 1.0e-3, oracle: {kind: gram_eigh}},
-  {match: ["*"], type: adamw, lr: 3.0e-3}])";
-
-class Invariant : public Ranks, public testing::WithParamInterface<Case> {
- protected:
-  // `micro` of 24 sequences a micro-batch.
-  static Overrides overrides(int micro) {
-    Overrides all = GetParam().overrides;
-    for (const char* more :
-         {"train.max_steps=8", "data.packing=documents", "batch.global_tokens=768",
-          "evaluation.every_steps=0", "checkpoint.every_steps=4", "distributed.reduction=invariant"})
-      all.emplace_back(more);
-    all.push_back("batch.micro_sequences=" + std::to_string(micro));
-    return all;
-  }
-  void expect_same(const std::string& run, const std::string& other) const {
-    EXPECT_TRUE(weights(run, 8) == weights(other, 8)) << run << " and " << other;
-    for (const char* column : {"loss", "grad_norm"})
-      EXPECT_EQ(column_of(run, column), column_of(other, column))
-          << column << " of " << run << " and " << other;
-  }
-};
-
-TEST_P(Invariant, AnyNumberOfRanksComesToTheSameBits) {
-  Overrides eight = overrides(3);  // micro-batches
-  train(1, "one", eight);
-  train(2, "two", eight);
-  train(8, "eight", eight);
-  for (const char* run : {"two", "eight"}) expect_same(run, "one");
-  // What one has saved, others go on with.
-  std::filesystem::copy(path("one"), path("on"), std::filesystem::copy_options::recursive);
-  std::filesystem::remove_all(checkpoint_dir(path("on"), 8));
-  Group two(2, command("on", eight));
-  two.expect_success();
-  EXPECT_THAT(two[0].output(), HasSubstr("continuing from"));
-  expect_same("on", "one");
-
-  eight.emplace_back("distributed.sharding=gradients");
-  train(4, "four, gradients", eight);
-  expect_same("four, gradients", "one");
-  eight.emplace_back("distributed.reduction=fast");
-  train(2, "fast", eight);
-  EXPECT_FALSE(weights("fast", 8) == weights("one", 8));
-}
-
-TEST_P(Invariant, SoDoRanksThatAreNoPowerOfTwo) {
-  Overrides twelve = overrides(2);  // micro-batches
-  train(1, "one", twelve);
-  train(3, "three", twelve);
-  train(6, "six", twelve);
-  twelve.emplace_back("distributed.sharding=gradients");
-  train(2, "two, gradients", twelve);
-  for (const char* run : {"three", "six", "two, gradients"}) expect_same(run, "one");
-}
-
-INSTANTIATE_TEST_SUITE_P(Ranks, Invariant,
-                         testing::Values(Case{"EveryRule", {kEveryRule}},
-                                         Case{"Qwen2",
-                                              {"model.architecture=qwen2", "model.head_dim=4",
-                                               "optimizer.clip_norm=0.1"}}),
-                         [](const auto& test) { return std::string(test.param.name); });
-
-// A joined matrix may begin anywhere, so the blocks of the norm have to begin with each. What they come to
-// otherwise differs in the last bit, and not in every step.
-TEST_F(Ranks, TheInvariantNormKnowsJoinedMatrices) {
-  const Overrides overrides{
-      "model.hidden_size=18",     "model.head_dim=4",         "model.intermediate_size=50",
-      "batch.global_tokens=64",   "batch.micro_sequences=1",  "train.max_steps=200",
-      "evaluation.every_steps=0", "checkpoint.every_steps=0", "distributed.reduction=invariant"};
-  train(1, "one", overrides);
-  train(2, "two", overrides);
-  EXPECT_EQ(column_of("two", "grad_norm"), column_of("one", "grad_norm"));
-  EXPECT_TRUE(weights("two", 200) == weights("one", 200));
 }
 
 // Directions in which the gradients have hardly been are eigenvectors by rounding alone, and with its usual
@@ -296,7 +95,7 @@ TEST_F(Ranks, ShampooAndSoapOnAnyNumber) {
 
 // Rules whose step is no continuous function of the gradient: a rounding difference turns the sign of
 // elements that are nearly zero, and of few only.
-class SignRules : public Ranks, public testing::WithParamInterface<Case> {};
+class SignRules : public Ranks, public testing::WithParamInterface<RanksCase> {};
 TEST_P(SignRules, DifferInFewElements) {
   Overrides overrides = GetParam().overrides;
   for (const char* more : {"train.max_steps=5", "evaluation.every_steps=0", "checkpoint.every_steps=0",
@@ -313,10 +112,10 @@ TEST_P(SignRules, DifferInFewElements) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Ranks, SignRules,
-    testing::Values(Case{"Lion",
-                         {"optimizer.groups.0.type=lion", "optimizer.groups.0.lr=1e-4",
-                          "optimizer.groups.1.type=lion"}},
-                    Case{"SignSgd", {"optimizer.groups.0.type=signsgd", "optimizer.groups.0.lr=1e-3"}}),
+    testing::Values(RanksCase{"Lion",
+                              {"optimizer.groups.0.type=lion", "optimizer.groups.0.lr=1e-4",
+                               "optimizer.groups.1.type=lion"}},
+                    RanksCase{"SignSgd", {"optimizer.groups.0.type=signsgd", "optimizer.groups.0.lr=1e-3"}}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST_F(Ranks, DiagnosticsAreThoseOfOneRank) {
@@ -526,30 +325,6 @@ TEST_F(Ranks, AnotherConfigurationIsNamed) {
     EXPECT_EQ(group[rank].wait(), 2);
     EXPECT_THAT(group[rank].output(), HasSubstr("rank 1 does not fit: found \"      lr: 0.03"));
   }
-}
-
-// A rank's micro-batches have to be a whole subtree of the sum.
-TEST_F(Ranks, AnInvariantSumThatCannotBeIsNamed) {
-  const auto error_with = [this](int ranks, const Overrides& overrides) {
-    Overrides all{"distributed.reduction=invariant", "batch.global_tokens=384"};  // 12 sequences
-    all.insert(all.end(), overrides.begin(), overrides.end());
-    const auto ops = make_ops({"cpu", 1});
-    try {
-      const RunPlan plan(experiment("a", all), *ops, {.rank = 0, .world_size = ranks});
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ExitCode::bad_usage);
-      return std::string(error.what());
-    }
-    return std::string();
-  };
-  const char* const gradients = "distributed.sharding=gradients";
-  EXPECT_THAT(error_with(2, {"batch.micro_sequences=2"}),
-              AllOf(HasSubstr("3 micro-batches on each rank"), HasSubstr("a power of two")));
-  EXPECT_EQ(error_with(1, {"batch.micro_sequences=4"}), "");
-  EXPECT_THAT(error_with(3, {"batch.micro_sequences=2", gradients}),
-              HasSubstr("gradients on 3 ranks, expected a power of two"));
-  EXPECT_EQ(error_with(3, {"batch.micro_sequences=2"}), "");
-  EXPECT_EQ(error_with(2, {"batch.micro_sequences=2", gradients}), "");
 }
 
 TEST_F(Ranks, SequencesThatCannotBeSharedAreNamed) {
