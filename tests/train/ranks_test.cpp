@@ -1,6 +1,6 @@
 // Several processes train as one: the same result for any number of ranks, whoever saved it.
-#include "train/rank_runs.h"
 #include "plan/run_plan.h"
+#include "train/rank_runs.h"
 
 namespace polar::test {
 namespace {
